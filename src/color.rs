@@ -1,0 +1,90 @@
+//! Colour arithmetic, each conversion beside its inverse: sRGB <-> CIE Lab and Lab <-> network units.
+//!
+//! Formulas: CIE 1976 with the sRGB transfer curve and D65 white (0.95047, 1, 1.08883), as in
+//! `skimage.color.rgb2lab`. Outside `net` and `train`, L is 0..100 and a, b are CIE units.
+
+/// D65 white, 2 degree observer.
+pub const WHITE: [f32; 3] = [0.95047, 1.0, 1.08883];
+/// Network units of one unit of L: `x = L / 50 - 1`.
+pub const L_SCALE: f32 = 50.0;
+/// Network units of one unit of a or b: `y = ab / 110`.
+pub const AB_SCALE: f32 = 110.0;
+const DELTA: f32 = 6.0 / 29.0;
+
+/// Linear sRGB to XYZ (IEC 61966-2-1), row-major.
+const RGB_TO_XYZ: [[f32; 3]; 3] =
+    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]];
+/// Inverse of [`RGB_TO_XYZ`].
+const XYZ_TO_RGB: [[f32; 3]; 3] = [
+    [3.240_481_3, -1.537_151_5, -0.498_536_33],
+    [-0.969_254_95, 1.875_990_0, 0.041_555_927],
+    [0.055_646_64, -0.204_041_34, 1.057_311_1],
+];
+
+/// sRGB transfer curve, encoded 0..1 to linear 0..1.
+pub fn linear_from_srgb(v: f32) -> f32 {
+    if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
+}
+
+/// Inverse of [`linear_from_srgb`].
+pub fn srgb_from_linear(v: f32) -> f32 {
+    if v <= 0.003_130_8 { v * 12.92 } else { 1.055 * v.powf(1.0 / 2.4) - 0.055 }
+}
+
+fn lab_f(t: f32) -> f32 {
+    if t > DELTA.powi(3) { t.cbrt() } else { t / (3.0 * DELTA * DELTA) + 4.0 / 29.0 }
+}
+
+fn lab_f_inverse(t: f32) -> f32 {
+    if t > DELTA { t * t * t } else { 3.0 * DELTA * DELTA * (t - 4.0 / 29.0) }
+}
+
+/// CIE Lab of an encoded sRGB colour, each channel 0..1.
+pub fn lab_from_srgb(rgb: [f32; 3]) -> [f32; 3] {
+    let lin = rgb.map(linear_from_srgb);
+    let dot = |r: [f32; 3]| r[0] * lin[0] + r[1] * lin[1] + r[2] * lin[2];
+    let [fx, fy, fz] = [0, 1, 2].map(|i| lab_f(dot(RGB_TO_XYZ[i]) / WHITE[i]));
+    [116.0 * fy - 16.0, 500.0 * (fx - fy), 200.0 * (fy - fz)]
+}
+
+/// Encoded sRGB of a CIE Lab colour. Inverse of [`lab_from_srgb`]; values outside 0..1 are out of gamut and not
+/// clipped here.
+pub fn srgb_from_lab(lab: [f32; 3]) -> [f32; 3] {
+    linear_from_lab(lab).map(|v| v.signum() * srgb_from_linear(v.abs()))
+}
+
+/// Linear sRGB of a CIE Lab colour, not clipped.
+pub fn linear_from_lab([l, a, b]: [f32; 3]) -> [f32; 3] {
+    let fy = (l + 16.0) / 116.0;
+    let xyz = [
+        WHITE[0] * lab_f_inverse(fy + a / 500.0),
+        WHITE[1] * lab_f_inverse(fy),
+        WHITE[2] * lab_f_inverse(fy - b / 200.0),
+    ];
+    XYZ_TO_RGB.map(|r| r[0] * xyz[0] + r[1] * xyz[1] + r[2] * xyz[2])
+}
+
+/// Lightness 0..100 of an encoded grey 0..1.
+pub fn lightness(v: f32) -> f32 {
+    116.0 * lab_f(linear_from_srgb(v)) - 16.0
+}
+
+/// L 0..100 to network units -1..1.
+pub fn network_from_l(l: f32) -> f32 {
+    (l / L_SCALE - 1.0).clamp(-1.0, 1.0)
+}
+
+/// Inverse of [`network_from_l`].
+pub fn l_from_network(x: f32) -> f32 {
+    (x.clamp(-1.0, 1.0) + 1.0) * L_SCALE
+}
+
+/// CIE a or b to network units -1..1.
+pub fn network_from_ab(v: f32) -> f32 {
+    (v / AB_SCALE).clamp(-1.0, 1.0)
+}
+
+/// Inverse of [`network_from_ab`].
+pub fn ab_from_network(y: f32) -> f32 {
+    y.clamp(-1.0, 1.0) * AB_SCALE
+}

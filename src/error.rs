@@ -1,0 +1,119 @@
+//! The one error type. Every message says what failed, on which file or frame, why, and what to try.
+//!
+//! A variant exists per *exit code*, not per place: a script that calls autochrome branches on the code, a
+//! person reads the sentence.
+
+use std::path::{Path, PathBuf};
+
+/// Shorthand for `std::result::Result` with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, grouped by what the caller can do about it (see [`Error::exit_code`]).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The command line, or a combination of options, cannot be carried out. Exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// An input cannot be read: missing, empty, encrypted, no video, not media. Exit code 3.
+    #[error("{input}: {why}")]
+    Input {
+        /// The input as the user wrote it.
+        input: String,
+        /// What is wrong and what to try.
+        why: String,
+    },
+    /// An output cannot be written: exists, no permission, disk full, stream or format refused. Exit code 4.
+    #[error("{output}: {why}")]
+    Output {
+        /// The output as the user wrote it.
+        output: String,
+        /// What is wrong and what to try.
+        why: String,
+    },
+    /// A model file is missing, damaged or of another kind, or its device cannot be had. Exit code 5.
+    #[error("model {model}: {why}")]
+    Model {
+        /// Name or path of the model.
+        model: String,
+        /// What is wrong and what to try.
+        why: String,
+    },
+    /// Training cannot go on: no usable photographs, diverged, checkpoint of another run. Exit code 6.
+    #[error("training: {0}")]
+    Train(String),
+    /// The user asked twice to stop. Exit code 130.
+    #[error("stopped at once, as asked; the unfinished output was removed")]
+    Stopped,
+    /// A stage's neighbour is gone. Never shown: the neighbour's own error is the cause.
+    #[error("the next stage is gone")]
+    Disconnected,
+    /// A defect of the program: a stage panicked or a library broke its contract. Exit code 70.
+    #[error("{stage}: {why} (this is a defect of autochrome: please report it)")]
+    Internal {
+        /// The stage or part where it happened.
+        stage: String,
+        /// The panic message or the library's error.
+        why: String,
+    },
+}
+
+impl Error {
+    /// An [`Error::Input`] from anything printable.
+    pub fn input(input: impl ToString, why: impl ToString) -> Self {
+        Self::Input { input: input.to_string(), why: why.to_string() }
+    }
+
+    /// An [`Error::Output`] from anything printable.
+    pub fn output(output: impl ToString, why: impl ToString) -> Self {
+        Self::Output { output: output.to_string(), why: why.to_string() }
+    }
+
+    /// An [`Error::Model`] from anything printable.
+    pub fn model(model: impl ToString, why: impl ToString) -> Self {
+        Self::Model { model: model.to_string(), why: why.to_string() }
+    }
+
+    /// An [`Error::Internal`] from anything printable.
+    pub fn internal(stage: impl ToString, why: impl ToString) -> Self {
+        Self::Internal { stage: stage.to_string(), why: why.to_string() }
+    }
+
+    /// The process exit code of this error, as documented in `autochrome --help`.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Input { .. } => 3,
+            Self::Output { .. } => 4,
+            Self::Model { .. } => 5,
+            Self::Train(_) => 6,
+            Self::Stopped => 130,
+            Self::Disconnected | Self::Internal { .. } => 70,
+        }
+    }
+}
+
+/// candle's errors reach here only from shapes and kernels that our own code chose: a defect, not bad input.
+impl From<candle_core::Error> for Error {
+    fn from(e: candle_core::Error) -> Self {
+        Self::internal("network", e)
+    }
+}
+
+/// Turns an I/O error on `path` into a sentence that says what to try.
+pub fn io_sentence(path: &Path, e: &std::io::Error) -> String {
+    use std::io::ErrorKind::*;
+    let advice = match e.kind() {
+        NotFound => "there is no such file or folder; check the spelling",
+        PermissionDenied => "permission denied; check who owns it, or choose another place",
+        StorageFull => "the disk is full; free some space or choose another place",
+        _ => return format!("{e}"),
+    };
+    let _ = path;
+    advice.to_string()
+}
+
+/// The name of `path` for messages; non-UTF-8 parts are shown with replacement characters.
+pub fn shown(path: impl Into<PathBuf>) -> String {
+    path.into().display().to_string()
+}

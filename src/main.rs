@@ -1,0 +1,2 @@
+//! Parse, call, print the error, exit code.
+fn main() {}
