@@ -12,8 +12,11 @@ pub const AB_SCALE: f32 = 110.0;
 const DELTA: f32 = 6.0 / 29.0;
 
 /// Linear sRGB to XYZ (IEC 61966-2-1), row-major.
-const RGB_TO_XYZ: [[f32; 3]; 3] =
-    [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]];
+const RGB_TO_XYZ: [[f32; 3]; 3] = [
+    [0.412453, 0.357580, 0.180423],
+    [0.212671, 0.715160, 0.072169],
+    [0.019334, 0.119193, 0.950227],
+];
 /// Inverse of [`RGB_TO_XYZ`].
 const XYZ_TO_RGB: [[f32; 3]; 3] = [
     [3.240_481_3, -1.537_151_5, -0.498_536_33],
@@ -23,20 +26,36 @@ const XYZ_TO_RGB: [[f32; 3]; 3] = [
 
 /// sRGB transfer curve, encoded 0..1 to linear 0..1.
 pub fn linear_from_srgb(v: f32) -> f32 {
-    if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
+    if v <= 0.04045 {
+        v / 12.92
+    } else {
+        ((v + 0.055) / 1.055).powf(2.4)
+    }
 }
 
 /// Inverse of [`linear_from_srgb`].
 pub fn srgb_from_linear(v: f32) -> f32 {
-    if v <= 0.003_130_8 { v * 12.92 } else { 1.055 * v.powf(1.0 / 2.4) - 0.055 }
+    if v <= 0.003_130_8 {
+        v * 12.92
+    } else {
+        1.055 * v.powf(1.0 / 2.4) - 0.055
+    }
 }
 
 fn lab_f(t: f32) -> f32 {
-    if t > DELTA.powi(3) { t.cbrt() } else { t / (3.0 * DELTA * DELTA) + 4.0 / 29.0 }
+    if t > DELTA.powi(3) {
+        t.cbrt()
+    } else {
+        t / (3.0 * DELTA * DELTA) + 4.0 / 29.0
+    }
 }
 
 fn lab_f_inverse(t: f32) -> f32 {
-    if t > DELTA { t * t * t } else { 3.0 * DELTA * DELTA * (t - 4.0 / 29.0) }
+    if t > DELTA {
+        t * t * t
+    } else {
+        3.0 * DELTA * DELTA * (t - 4.0 / 29.0)
+    }
 }
 
 /// CIE Lab of an encoded sRGB colour, each channel 0..1.

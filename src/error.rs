@@ -61,22 +61,34 @@ pub enum Error {
 impl Error {
     /// An [`Error::Input`] from anything printable.
     pub fn input(input: impl ToString, why: impl ToString) -> Self {
-        Self::Input { input: input.to_string(), why: why.to_string() }
+        Self::Input {
+            input: input.to_string(),
+            why: why.to_string(),
+        }
     }
 
     /// An [`Error::Output`] from anything printable.
     pub fn output(output: impl ToString, why: impl ToString) -> Self {
-        Self::Output { output: output.to_string(), why: why.to_string() }
+        Self::Output {
+            output: output.to_string(),
+            why: why.to_string(),
+        }
     }
 
     /// An [`Error::Model`] from anything printable.
     pub fn model(model: impl ToString, why: impl ToString) -> Self {
-        Self::Model { model: model.to_string(), why: why.to_string() }
+        Self::Model {
+            model: model.to_string(),
+            why: why.to_string(),
+        }
     }
 
     /// An [`Error::Internal`] from anything printable.
     pub fn internal(stage: impl ToString, why: impl ToString) -> Self {
-        Self::Internal { stage: stage.to_string(), why: why.to_string() }
+        Self::Internal {
+            stage: stage.to_string(),
+            why: why.to_string(),
+        }
     }
 
     /// The process exit code of this error, as documented in `autochrome --help`.

@@ -96,6 +96,11 @@ pub struct AbMap {
 impl AbMap {
     /// One colour everywhere.
     pub fn constant(a: f32, b: f32) -> Self {
-        Self { width: 1, height: 1, a: vec![a], b: vec![b] }
+        Self {
+            width: 1,
+            height: 1,
+            a: vec![a],
+            b: vec![b],
+        }
     }
 }
