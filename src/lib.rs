@@ -1,9 +1,12 @@
 //! autochrome: a streaming video colorizer.
 
+pub mod cli;
 pub mod color;
 pub mod error;
+pub mod eval;
 pub mod frame;
 pub mod media;
 pub mod net;
+pub mod train;
 
 pub use error::{Error, Result};

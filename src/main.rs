@@ -1,2 +1,22 @@
 //! Parse, call, print the error, exit code.
-fn main() {}
+use std::{process::ExitCode, sync::atomic::AtomicBool};
+
+use autochrome::cli::train::TrainArgs;
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(version)]
+enum Cli {
+    Train(TrainArgs),
+}
+
+fn main() -> ExitCode {
+    let Cli::Train(args) = Cli::parse();
+    match args.run(&AtomicBool::new(false)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("autochrome: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Flags to options, one file a verb.
+
+pub mod train;
