@@ -7,6 +7,7 @@ pub mod eval;
 pub mod frame;
 pub mod media;
 pub mod net;
+pub mod stage;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -1,7 +1,7 @@
 //! Parse, call, print the error, exit code.
-use std::{process::ExitCode, sync::atomic::AtomicBool};
+use std::process::ExitCode;
 
-use autochrome::cli::train::TrainArgs;
+use autochrome::cli::{Ui, train::TrainArgs};
 use clap::Parser;
 
 #[derive(Parser)]
@@ -12,7 +12,7 @@ enum Cli {
 
 fn main() -> ExitCode {
     let Cli::Train(args) = Cli::parse();
-    match args.run(&AtomicBool::new(false)) {
+    match args.run(&Ui::new(false, false)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("autochrome: {e}");

@@ -1,3 +1,6 @@
 //! Flags to options, one file a verb.
 
 pub mod train;
+mod ui;
+
+pub use ui::Ui;

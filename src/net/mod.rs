@@ -9,7 +9,9 @@
 mod builtin;
 pub mod checkpoint;
 mod colorizer;
+mod device;
 pub mod layers;
+mod model;
 pub mod ops;
 pub mod params;
 pub mod patchgan;
@@ -17,6 +19,8 @@ pub mod squeeze;
 pub mod unet;
 
 pub use colorizer::{Network, thumb_size};
+pub use device::DeviceChoice;
+pub use model::{DEFAULT_MODEL, ModelInfo, info, is_model_name, load};
 
 use candle_core::Tensor;
 use params::Scope;
@@ -43,6 +47,16 @@ pub trait Colorizer: Send {
     /// # Errors
     /// Out of device memory even at batch 1, or a defect.
     fn predict(&mut self, thumbs: &[Thumb]) -> Result<Vec<AbMap>>;
+
+    /// Frames that are best given together, where the user does not say.
+    fn default_batch(&self) -> usize {
+        1
+    }
+
+    /// What the user should hear of since the last call, such as a batch made smaller for want of device memory.
+    fn take_warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Whether every map is exactly neutral, so that chroma need not be computed at all.
     fn is_gray(&self) -> bool {
