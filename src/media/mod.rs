@@ -1,5 +1,56 @@
-//! Everything that knows ffmpeg. Placeholder until the media branch lands.
-/// A decoded or merged picture.
-pub struct Picture;
-/// A packet of a copied stream.
-pub struct Packet;
+//! Everything that knows ffmpeg: sources, sinks, pictures and packets. `ffi` holds every `unsafe` line.
+//!
+//! - [`Source`] demuxes and decodes: frames of the main video in presentation order, packets of all other streams as
+//!   they come.
+//! - [`Sink`] is what the end of the pipeline talks to: [`output`] encodes and muxes into any container, [`null`]
+//!   counts, [`preview`] draws a before/after sheet.
+//! - [`Picture`] is a decoded or merged frame, by reference; [`picture`] knows every pixel format's luma.
+
+mod ffi;
+mod input;
+mod null;
+mod output;
+mod picture;
+mod preview;
+
+pub use input::{InputOptions, Source, SourceInfo};
+pub use null::NullSink;
+pub use output::{FileSink, OutputOptions};
+pub use picture::{Layout, Merger, Packet, Picture, Thumbnailer};
+pub use preview::PreviewSink;
+
+use crate::{error::Result, frame::Merged};
+
+/// The end of the pipeline. Dropping a sink that was not finished removes what it wrote.
+pub trait Sink: Send {
+    /// Encodes one frame. Frames come in presentation order.
+    ///
+    /// # Errors
+    /// The encoder or the disk refuses; the message names the output, the frame and its time.
+    fn frame(&mut self, frame: &Merged) -> Result<()>;
+
+    /// Writes one packet of a copied stream; ignores streams that it does not keep.
+    ///
+    /// # Errors
+    /// The muxer or the disk refuses.
+    fn packet(&mut self, packet: &Packet) -> Result<()>;
+
+    /// Drains the encoder, writes the trailer, syncs and renames `name.part` to `name`.
+    ///
+    /// # Errors
+    /// As above; then nothing stands under the final name.
+    fn finish(self: Box<Self>) -> Result<Written>;
+}
+
+/// What a finished sink has written.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Written {
+    /// Name of the output; `-` for standard output.
+    pub name: String,
+    /// Frames encoded.
+    pub frames: u64,
+    /// Bytes written, where the output is a file.
+    pub bytes: Option<u64>,
+    /// One line a kept stream: what it is and how it travelled ("audio aac eng: copied").
+    pub streams: Vec<String>,
+}
