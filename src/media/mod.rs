@@ -13,7 +13,7 @@ mod output;
 mod picture;
 mod preview;
 
-pub use input::{InputOptions, Source, SourceInfo};
+pub use input::{InputOptions, Source, SourceInfo, SourceReport};
 pub use null::NullSink;
 pub use output::{FileSink, OutputOptions};
 pub use picture::{Layout, Merger, Packet, Picture, Thumbnailer};
@@ -23,6 +23,11 @@ use crate::{error::Result, frame::Merged};
 
 /// The end of the pipeline. Dropping a sink that was not finished removes what it wrote.
 pub trait Sink: Send {
+    /// The pictures that this sink wants; `None` if any will do.
+    fn layout(&self) -> Option<Layout> {
+        None
+    }
+
     /// Encodes one frame. Frames come in presentation order.
     ///
     /// # Errors
