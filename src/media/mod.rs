@@ -6,13 +6,18 @@
 //!   counts, [`preview`] draws a before/after sheet.
 //! - [`Picture`] is a decoded or merged frame, by reference; [`picture`] knows every pixel format's luma.
 
+mod container;
+mod encoder;
 mod ffi;
 mod input;
 mod null;
 mod output;
 mod picture;
 mod preview;
+mod publish;
+mod streams;
 
+pub use container::default_output;
 pub use input::{InputOptions, Source, SourceInfo};
 pub use null::NullSink;
 pub use output::{FileSink, OutputOptions};
@@ -35,6 +40,9 @@ pub trait Sink: Send {
     /// The muxer or the disk refuses.
     fn packet(&mut self, packet: &Packet) -> Result<()>;
 
+    /// The film ends here, before its end: copied packets behind the last frame are not written by `finish`.
+    fn cut(&mut self) {}
+
     /// Drains the encoder, writes the trailer, syncs and renames `name.part` to `name`.
     ///
     /// # Errors
@@ -53,4 +61,6 @@ pub struct Written {
     pub bytes: Option<u64>,
     /// One line a kept stream: what it is and how it travelled ("audio aac eng: copied").
     pub streams: Vec<String>,
+    /// What came up on the way: captions that the encoder cannot keep, times that the container cannot tell.
+    pub notes: Vec<String>,
 }
