@@ -2,9 +2,294 @@
 //! reason why it is sound.
 #![allow(unsafe_code)]
 
+use ffmpeg_next::{self as ffmpeg, Dictionary, Rational, ffi as sys};
+use std::{
+    ffi::{CStr, CString},
+    ptr,
+};
+
 // ---- frames and pictures ----
 
 // ---- input ----
+
+/// The demuxer called `name`, where this FFmpeg has one.
+pub(super) fn input_format(name: &str) -> Option<ffmpeg::format::format::Input> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: av_find_input_format reads a NUL-terminated string and returns a static table entry or null.
+    let format = unsafe { sys::av_find_input_format(name.as_ptr()) };
+    // SAFETY: not null, and FFmpeg's tables live as long as the program; nothing writes through the pointer.
+    (!format.is_null()).then(|| unsafe { ffmpeg::format::format::Input::wrap(format.cast_mut()) })
+}
+
+/// Whether a demuxer reads its input by other means than one file (image sequences, devices, filter graphs).
+pub(super) fn reads_no_file(format: &ffmpeg::format::format::Input) -> bool {
+    // SAFETY: `format` wraps an entry of FFmpeg's static tables.
+    unsafe { (*format.as_ptr()).flags & sys::AVFMT_NOFILE != 0 }
+}
+
+/// Opens and probes `url`. Returns the options that neither the demuxer nor its protocol knew.
+///
+/// ffmpeg-next has no call with a demuxer, options and an interrupt at once, and its own drop the unused options.
+pub(super) fn open_input(
+    url: &CStr,
+    format: Option<&ffmpeg::format::format::Input>,
+    options: Dictionary<'_>,
+    stop: impl FnMut() -> bool + Send + 'static,
+) -> Result<(ffmpeg::format::context::Input, Dictionary<'static>), ffmpeg::Error> {
+    let format = format.map_or(ptr::null(), |f| unsafe {
+        // SAFETY: only reads the pointer out of its wrapper.
+        f.as_ptr()
+    });
+    let interrupt = ffmpeg::util::interrupt::new(Box::new(stop));
+    // SAFETY: the context is fresh; avformat_open_input frees it when it fails, and the wrapper owns it from then
+    // on. The boxed callback lives in the guard, which the wrapper drops after the context is closed. `options` is
+    // handed over and what is left of it is owned again at once.
+    unsafe {
+        let mut context = sys::avformat_alloc_context();
+        if context.is_null() {
+            return Err(ffmpeg::Error::Other {
+                errno: ffmpeg::error::ENOMEM,
+            });
+        }
+        (*context).interrupt_callback = interrupt.interrupt;
+        let mut rest = options.disown();
+        let opened = sys::avformat_open_input(&mut context, url.as_ptr(), format, &mut rest);
+        let rest = Dictionary::own(rest);
+        if opened < 0 {
+            return Err(opened.into());
+        }
+        let input = ffmpeg::format::context::Input::wrap_with_interrupt(context, interrupt.guard);
+        match sys::avformat_find_stream_info(context, ptr::null_mut()) {
+            e if e < 0 => Err(e.into()),
+            _ => Ok((input, rest)),
+        }
+    }
+}
+
+/// What a demuxer says of itself and of the whole file.
+pub(super) struct Container {
+    /// Where the film begins, in AV_TIME_BASE units.
+    pub start: Option<i64>,
+    /// Its length in the same units.
+    pub duration: Option<i64>,
+    /// The length is written in the file (not guessed from its size).
+    pub duration_is_written: bool,
+    /// Timestamps may jump in the middle (transport and program streams).
+    pub jumps: bool,
+    /// The format has timestamps and its input can be read again from the middle.
+    pub seekable: bool,
+}
+
+/// Reads the demuxer's fields that ffmpeg-next does not show.
+pub(super) fn container(input: &ffmpeg::format::context::Input) -> Container {
+    // SAFETY: the context is open, its demuxer is set, and `pb` is null or open as long as the context is.
+    unsafe {
+        let context = &*input.as_ptr();
+        let flags = (*context.iformat).flags;
+        let random_access =
+            context.pb.is_null() || (*context.pb).seekable & sys::AVIO_SEEKABLE_NORMAL != 0;
+        Container {
+            start: definite(context.start_time),
+            duration: definite(context.duration).filter(|&d| d > 0),
+            duration_is_written: context.duration_estimation_method
+                == sys::AVDurationEstimationMethod::AVFMT_DURATION_FROM_STREAM,
+            jumps: flags & sys::AVFMT_TS_DISCONT != 0,
+            seekable: random_access && flags & sys::AVFMT_NOTIMESTAMPS == 0,
+        }
+    }
+}
+
+fn definite(time: i64) -> Option<i64> {
+    (time != sys::AV_NOPTS_VALUE).then_some(time)
+}
+
+/// FFmpeg's best guess of a stream's frame rate: container, codec and what probing saw.
+pub(super) fn frame_rate(
+    input: &ffmpeg::format::context::Input,
+    stream: &ffmpeg::Stream<'_>,
+) -> Option<Rational> {
+    // SAFETY: both pointers are of the same open context, which is only read; a null frame is allowed.
+    let rate = unsafe {
+        sys::av_guess_frame_rate(
+            input.as_ptr().cast_mut(),
+            stream.as_ptr().cast_mut(),
+            ptr::null_mut(),
+        )
+    };
+    (rate.num > 0 && rate.den > 0).then(|| rate.into())
+}
+
+/// Sample aspect ratio of a frame, by its codec or its container.
+pub(super) fn sample_aspect(
+    input: &ffmpeg::format::context::Input,
+    stream: &ffmpeg::Stream<'_>,
+    frame: &ffmpeg::frame::Video,
+) -> Option<Rational> {
+    // SAFETY: as above; the frame is only read.
+    let ratio = unsafe {
+        sys::av_guess_sample_aspect_ratio(
+            input.as_ptr().cast_mut(),
+            stream.as_ptr().cast_mut(),
+            frame.as_ptr().cast_mut(),
+        )
+    };
+    (ratio.num > 0 && ratio.den > 0).then(|| ratio.into())
+}
+
+/// What a stream's parameters say of its shape, without opening a decoder.
+pub(super) struct StreamShape {
+    /// Columns of a picture; 0 for other media.
+    pub width: i32,
+    /// Rows of a picture.
+    pub height: i32,
+    /// FFmpeg's name of the pixel format.
+    pub pixel_format: Option<&'static str>,
+    /// FFmpeg's names of matrix and range, where written.
+    pub colors: [Option<&'static str>; 2],
+    /// Samples of sound a second.
+    pub sample_rate: i32,
+    /// Channels of sound.
+    pub channels: i32,
+}
+
+/// Reads a stream's parameters.
+pub(super) fn stream_shape(stream: &ffmpeg::Stream<'_>) -> StreamShape {
+    // SAFETY: a stream's parameters live as long as its open context; the names are static strings or null.
+    unsafe {
+        let parameters = &*(*stream.as_ptr()).codecpar;
+        let pixel = (parameters.codec_type == sys::AVMediaType::AVMEDIA_TYPE_VIDEO).then(|| {
+            sys::av_pix_fmt_desc_get(std::mem::transmute::<i32, sys::AVPixelFormat>(
+                parameters.format,
+            ))
+        });
+        StreamShape {
+            width: parameters.width,
+            height: parameters.height,
+            pixel_format: pixel
+                .filter(|p| !p.is_null())
+                .and_then(|p| CStr::from_ptr((*p).name).to_str().ok()),
+            colors: [
+                ffmpeg::color::Space::from(parameters.color_space).name(),
+                ffmpeg::color::Range::from(parameters.color_range).name(),
+            ],
+            sample_rate: parameters.sample_rate,
+            channels: parameters.ch_layout.nb_channels,
+        }
+    }
+}
+
+/// Opens a decoder with `threads` threads (0: FFmpeg's choice). Returns the options that it did not know.
+///
+/// ffmpeg-next can only choose one of frame and slice threading, and drops the unused options.
+pub(super) fn open_decoder(
+    mut context: ffmpeg::codec::decoder::Decoder,
+    codec: ffmpeg::Codec,
+    threads: usize,
+    options: Dictionary<'_>,
+) -> Result<(ffmpeg::decoder::Video, Dictionary<'static>), ffmpeg::Error> {
+    // SAFETY: the context is ours and not open yet; `options` is handed over and what is left is owned again.
+    unsafe {
+        (*context.as_mut_ptr()).thread_count = i32::try_from(threads).unwrap_or(0);
+        let mut rest = options.disown();
+        let opened = sys::avcodec_open2(context.as_mut_ptr(), codec.as_ptr(), &mut rest);
+        let rest = Dictionary::own(rest);
+        match opened {
+            e if e < 0 => Err(e.into()),
+            _ => Ok((
+                ffmpeg::decoder::Video(ffmpeg::decoder::Opened(context)),
+                rest,
+            )),
+        }
+    }
+}
+
+/// The shape and the tags of `frame` without its pixels.
+pub(super) fn template(frame: &ffmpeg::frame::Video) -> ffmpeg::frame::Video {
+    let mut like = ffmpeg::frame::Video::empty();
+    like.set_format(frame.format());
+    like.set_width(frame.width());
+    like.set_height(frame.height());
+    like.set_color_space(frame.color_space());
+    like.set_color_range(frame.color_range());
+    // SAFETY: a plain field of a frame that nobody else holds.
+    unsafe { (*like.as_mut_ptr()).sample_aspect_ratio = (*frame.as_ptr()).sample_aspect_ratio };
+    like
+}
+
+/// Scales and converts pictures to one fixed size and pixel format.
+pub(super) struct Rescaler {
+    context: ffmpeg::software::scaling::Context,
+}
+
+// SAFETY: a scaling context has no tie to the thread that made it; ffmpeg-next leaves out `Send` because it holds a
+// raw pointer. It is used through `&mut` only, so by one thread at a time.
+unsafe impl Send for Rescaler {}
+
+impl Rescaler {
+    /// From pictures like `from` to pictures like `to`, in size, pixel format, range and matrix.
+    pub(super) fn new(
+        from: &ffmpeg::frame::Video,
+        to: &ffmpeg::frame::Video,
+    ) -> Result<Self, ffmpeg::Error> {
+        use ffmpeg::software::scaling::{Context, Flags};
+        let mut context = Context::get(
+            from.format(),
+            from.width(),
+            from.height(),
+            to.format(),
+            to.width(),
+            to.height(),
+            Flags::BICUBIC | Flags::ACCURATE_RND | Flags::FULL_CHR_H_INT,
+        )?;
+        // SAFETY: the context is fresh; the coefficient tables are static. A refusal (formats without a matrix)
+        // leaves the defaults, which are right for those.
+        unsafe {
+            let table = |f: &ffmpeg::frame::Video| {
+                sys::sws_getCoefficients((*f.as_ptr()).colorspace as i32)
+            };
+            let full = |f: &ffmpeg::frame::Video| {
+                i32::from((*f.as_ptr()).color_range == sys::AVColorRange::AVCOL_RANGE_JPEG)
+            };
+            sys::sws_setColorspaceDetails(
+                context.as_mut_ptr(),
+                table(from),
+                full(from),
+                table(to),
+                full(to),
+                0,
+                1 << 16,
+                1 << 16,
+            );
+        }
+        Ok(Self { context })
+    }
+
+    /// Whether this is the converter for pictures like `frame`.
+    pub(super) fn takes(&self, frame: &ffmpeg::frame::Video) -> bool {
+        let from = self.context.input();
+        (from.format, from.width, from.height) == (frame.format(), frame.width(), frame.height())
+    }
+
+    /// A converted copy of `frame` with `like`'s colour tags.
+    pub(super) fn convert(
+        &mut self,
+        frame: &ffmpeg::frame::Video,
+        like: &ffmpeg::frame::Video,
+    ) -> Result<ffmpeg::frame::Video, ffmpeg::Error> {
+        let mut to = ffmpeg::frame::Video::empty();
+        self.context.run(frame, &mut to)?;
+        // SAFETY: both are allocated frames; copy_props copies timestamps, side data and tags, no pixels.
+        let copied = unsafe { sys::av_frame_copy_props(to.as_mut_ptr(), frame.as_ptr()) };
+        if copied < 0 {
+            return Err(copied.into());
+        }
+        to.set_color_space(like.color_space());
+        to.set_color_range(like.color_range());
+        // SAFETY: plain field of a frame that nobody else holds: the new pixels have the first picture's aspect.
+        unsafe { (*to.as_mut_ptr()).sample_aspect_ratio = (*like.as_ptr()).sample_aspect_ratio };
+        Ok(to)
+    }
+}
 
 // ---- output ----
 
