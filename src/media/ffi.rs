@@ -74,6 +74,8 @@ pub(super) struct Container {
     pub duration: Option<i64>,
     /// The length is written in the file (not guessed from its size).
     pub duration_is_written: bool,
+    /// Each track says where it ends, to the tick (QuickTime, MP4).
+    pub tracks_have_ends: bool,
     /// Timestamps may jump in the middle (transport and program streams).
     pub jumps: bool,
     /// The format has timestamps and its input can be read again from the middle.
@@ -93,6 +95,9 @@ pub(super) fn container(input: &ffmpeg::format::context::Input) -> Container {
             duration: definite(context.duration).filter(|&d| d > 0),
             duration_is_written: context.duration_estimation_method
                 == sys::AVDurationEstimationMethod::AVFMT_DURATION_FROM_STREAM,
+            tracks_have_ends: CStr::from_ptr((*context.iformat).name)
+                .to_bytes()
+                .starts_with(b"mov,"),
             jumps: flags & sys::AVFMT_TS_DISCONT != 0,
             seekable: random_access && flags & sys::AVFMT_NOTIMESTAMPS == 0,
         }

@@ -20,7 +20,7 @@ pub(super) struct Location {
     pub name: String,
     /// As FFmpeg wants it.
     url: CString,
-    format: Option<ffmpeg::format::format::Input>,
+    format: Option<String>,
     interrupt: Option<Arc<AtomicBool>>,
 }
 
@@ -34,8 +34,8 @@ impl Location {
                  a plain name, or read it from standard input (autochrome colorize - < FILE)",
             ));
         };
-        let format = options.format.as_deref().map(demuxer).transpose()?;
-        let device = format.as_ref().is_some_and(ffi::reads_no_file);
+        let demuxer = options.format.as_deref().map(demuxer).transpose()?;
+        let device = demuxer.as_ref().is_some_and(ffi::reads_no_file);
         let path = Path::new(name);
         let url = match name {
             "-" => "pipe:0".to_owned(),
@@ -52,7 +52,7 @@ impl Location {
         Ok(Self {
             name: name.to_owned(),
             url,
-            format,
+            format: options.format.clone(),
             interrupt: options.interrupt.clone(),
         })
     }
@@ -71,9 +71,10 @@ impl Location {
         }
         let flag = self.interrupt.clone();
         let stop = move || is_set(flag.as_ref());
+        let demuxer = self.format.as_deref().map(demuxer).transpose()?;
         ffi::open_input(
             &self.url,
-            self.format.as_ref(),
+            demuxer.as_ref(),
             options.options.iter().collect(),
             stop,
         )

@@ -71,7 +71,8 @@ impl Timeline {
         tb: Rational,
         steady: bool,
     ) -> Option<Jump> {
-        let jump = match packet.dts().or(packet.pts()) {
+        // Only decoding times run evenly; presentation times of pictures go to and fro.
+        let jump = match packet.dts() {
             Some(t) if steady => {
                 self.follow(packet.stream(), t.rescale(tb, TIME_BASE) - self.start)
             }
@@ -110,14 +111,14 @@ impl Timeline {
     }
 
     fn note(&mut self, packet: &ffmpeg::Packet, tb: Rational) {
-        let Some(t) = packet.dts().or(packet.pts()) else {
-            return;
-        };
         let length = packet.duration().max(0);
-        let due = t.saturating_add(length).rescale(tb, TIME_BASE);
-        self.streams[packet.stream()] = Some((t.rescale(tb, TIME_BASE), due));
-        let shown = packet.pts().unwrap_or(t).saturating_add(length);
-        self.latest = self.latest.max(shown.rescale(tb, TIME_BASE));
+        let due = |t: i64| t.saturating_add(length).rescale(tb, TIME_BASE);
+        if let Some(t) = packet.dts() {
+            self.streams[packet.stream()] = Some((t.rescale(tb, TIME_BASE), due(t)));
+        }
+        if let Some(t) = packet.pts().or(packet.dts()) {
+            self.latest = self.latest.max(due(t));
+        }
     }
 }
 
@@ -135,7 +136,18 @@ pub(super) fn from_seconds(s: f64) -> i64 {
 pub(super) struct FrameClock {
     /// Ticks of a frame whose duration nothing tells.
     nominal: i64,
-    last: Option<(i64, i64)>,
+    last: Option<Tick>,
+}
+
+#[derive(Clone, Copy)]
+struct Tick {
+    pts: i64,
+    /// What the decoder says of its duration; 0: nothing.
+    own: i64,
+    /// How long the frame before it was really shown.
+    before: Option<i64>,
+    /// The frame before it was shown for as long as the decoder said.
+    kept: bool,
 }
 
 impl FrameClock {
@@ -148,21 +160,47 @@ impl FrameClock {
         }
     }
 
-    /// The definite time of the next frame in presentation order, from what its decoder says, and its duration,
-    /// where that is known before the next frame.
-    pub(super) fn place(&mut self, pts: Option<i64>, duration: i64) -> (i64, Option<i64>) {
-        let pts = match self.last {
-            None => pts.unwrap_or(0),
-            Some((last, length)) => pts.unwrap_or(last + length).max(last + 1),
+    /// The definite time of the next frame in presentation order, from what its decoder says. The frame before it
+    /// lasts until then.
+    pub(super) fn place(&mut self, pts: Option<i64>, own: i64) -> i64 {
+        let own = own.max(0);
+        let tick = match self.last {
+            None => Tick {
+                pts: pts.unwrap_or(0),
+                own,
+                before: None,
+                kept: true,
+            },
+            Some(last) => {
+                let due = last.pts + if last.own > 0 { last.own } else { self.nominal };
+                let pts = pts.unwrap_or(due).max(last.pts + 1);
+                let shown = pts - last.pts;
+                Tick {
+                    pts,
+                    own,
+                    before: Some(shown),
+                    // Timestamps are rounded to ticks, durations too.
+                    kept: last.own > 0 && (shown - last.own).abs() <= 1,
+                }
+            }
         };
-        let own = (duration > 0).then_some(duration);
-        self.last = Some((pts, own.unwrap_or(self.nominal)));
-        (pts, own)
+        self.last = Some(tick);
+        tick.pts
     }
 
-    /// The duration of a frame after which none comes and that has none of its own.
-    pub(super) fn nominal(&self) -> i64 {
-        self.nominal
+    /// The duration of the last frame, after which none comes: until the track's `end` where its header says that;
+    /// else its own, unless the one before it lasted longer or shorter than its own (a demuxer's guess); then as
+    /// long as the one before.
+    pub(super) fn last_duration(&self, end: Option<i64>) -> i64 {
+        let Some(last) = self.last else {
+            return self.nominal;
+        };
+        let own = Some(last.own).filter(|&own| own > 0 && last.kept);
+        end.map(|end| end - last.pts)
+            .filter(|&d| d > 0)
+            .or(own)
+            .or(last.before)
+            .unwrap_or(self.nominal)
     }
 }
 
@@ -241,10 +279,25 @@ mod tests {
     #[test]
     fn frames_without_time_continue_and_never_stand_still() {
         let mut clock = FrameClock::new(MS, Some(Rational(25, 1)));
-        assert_eq!(clock.place(None, 0), (0, None));
-        assert_eq!(clock.place(None, 20), (40, Some(20)));
-        assert_eq!(clock.place(None, 0), (60, None));
-        assert_eq!(clock.place(Some(30), 0), (61, None));
-        assert_eq!(clock.nominal(), 40);
+        assert_eq!(clock.place(None, 0), 0);
+        assert_eq!(clock.place(None, 20), 40);
+        assert_eq!(clock.place(None, 0), 60);
+        assert_eq!(clock.place(Some(30), 0), 61);
+    }
+
+    #[test]
+    fn the_last_frame_lasts_as_its_container_says() {
+        let last = |frames: &[(i64, i64)], end| {
+            let mut clock = FrameClock::new(MS, Some(Rational(25, 1)));
+            for &(pts, own) in frames {
+                clock.place(Some(pts), own);
+            }
+            clock.last_duration(end)
+        };
+        assert_eq!(last(&[(0, 0)], None), 40);
+        assert_eq!(last(&[(0, 100)], None), 100);
+        assert_eq!(last(&[(0, 33), (33, 34)], None), 34);
+        assert_eq!(last(&[(0, 16), (33, 17)], None), 33);
+        assert_eq!(last(&[(0, 16), (33, 17)], Some(100)), 67);
     }
 }
