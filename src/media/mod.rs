@@ -15,6 +15,7 @@ mod picture;
 mod preview;
 mod probe;
 mod reader;
+mod stdin;
 mod timeline;
 
 pub use input::{InputOptions, Source, SourceInfo, SourceReport};

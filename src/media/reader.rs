@@ -443,6 +443,7 @@ impl Reader {
                 }
                 Err(ffmpeg::Error::Eof) => return Ok(None),
                 Err(ffmpeg::Error::Exit) => return Err(Error::Stopped),
+                Err(_) if self.location.interrupted() => return Err(Error::Stopped),
                 // Demuxers step over a damaged place; one that cannot would say the same for ever.
                 Err(ffmpeg::Error::InvalidData) if self.damaged_in_a_row < DAMAGED_IN_A_ROW => {
                     self.damaged_in_a_row += 1;

@@ -6,8 +6,11 @@
 
 use ffmpeg_next::{self as ffmpeg, Rational, Rescale, rescale::TIME_BASE};
 
-/// A clock that runs ahead by more than this has jumped, in AV_TIME_BASE units (FFmpeg's own threshold).
+/// A clock that runs ahead by more than this has jumped, in AV_TIME_BASE units, where the format allows for jumps
+/// (FFmpeg's own threshold).
 const JUMP: i64 = 10_000_000;
+/// And where it does not: there a pause may be meant, but not of an hour.
+const DAMAGE: i64 = 3_600_000_000;
 /// A clock that runs back by more than this has jumped.
 const BACK: i64 = 100_000;
 /// Jumps this close together are one jump that the streams meet in turn.
@@ -17,8 +20,8 @@ const SAME: i64 = 1_000_000;
 pub(super) struct Timeline {
     /// Subtracted from every timestamp, in AV_TIME_BASE units.
     start: i64,
-    /// The format allows clocks to jump ahead.
-    jumps: bool,
+    /// A clock that runs ahead by more has jumped.
+    ahead: i64,
     /// Added to close up jumps: the offset in use, and the one before it, for packets from before the jump that
     /// arrive after it.
     offsets: [i64; 2],
@@ -40,7 +43,7 @@ impl Timeline {
     pub(super) fn new(start: i64, jumps: bool, streams: usize) -> Self {
         Self {
             start,
-            jumps,
+            ahead: if jumps { JUMP } else { DAMAGE },
             offsets: [0; 2],
             streams: vec![None; streams],
             latest: i64::MIN,
@@ -73,12 +76,15 @@ impl Timeline {
     ) -> Option<Jump> {
         // Only decoding times run evenly; presentation times of pictures go to and fro.
         let jump = match packet.dts() {
-            Some(t) if steady => {
-                self.follow(packet.stream(), t.rescale(tb, TIME_BASE) - self.start)
-            }
+            Some(t) if steady => self.follow(
+                packet.stream(),
+                t.rescale(tb, TIME_BASE).saturating_sub(self.start),
+            ),
             _ => None,
         };
-        let by = (self.offsets[0] - self.start).rescale(TIME_BASE, tb);
+        let by = self.offsets[0]
+            .saturating_sub(self.start)
+            .rescale(TIME_BASE, tb);
         packet.set_pts(packet.pts().map(|t| t.saturating_add(by)));
         packet.set_dts(packet.dts().map(|t| t.saturating_add(by)));
         self.note(packet, tb);
@@ -89,25 +95,27 @@ impl Timeline {
     fn follow(&mut self, stream: usize, t: i64) -> Option<Jump> {
         let (last, due) = self.streams[stream]?;
         let [now, before] = self.offsets;
-        if self.continues(last, due, t + now) {
+        if self.continues(last, due, t.saturating_add(now)) {
             return None;
         }
-        if now != before && self.continues(last, due, t + before) {
+        if now != before && self.continues(last, due, t.saturating_add(before)) {
             self.offsets = [before, now];
             return None;
         }
-        self.offsets = [due - t, now];
-        let fresh = self.last_jump.is_none_or(|at| (due - at).abs() > SAME);
+        self.offsets = [due.saturating_sub(t), now];
+        let fresh = self
+            .last_jump
+            .is_none_or(|at| due.saturating_sub(at).saturating_abs() > SAME);
         self.last_jump = Some(due);
         fresh.then(|| Jump {
             at: seconds(due),
-            by: seconds(t + now - due),
+            by: seconds(t.saturating_add(now).saturating_sub(due)),
         })
     }
 
     /// A stream that was silent while others went on has not jumped.
     fn continues(&self, last: i64, due: i64, t: i64) -> bool {
-        t + BACK >= last && (!self.jumps || t - due.max(self.latest) <= JUMP)
+        t.saturating_add(BACK) >= last && t.saturating_sub(due.max(self.latest)) <= self.ahead
     }
 
     fn note(&mut self, packet: &ffmpeg::Packet, tb: Rational) {
@@ -260,10 +268,15 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_no_jump_where_the_format_has_none() {
+    fn a_pause_is_no_jump_where_the_format_has_none() {
         assert_eq!(
             placed(false, &[(0, 1400), (0, 31_400)]),
             (vec![0, 30_000], 0)
+        );
+        // One damaged time; then all is as before.
+        assert_eq!(
+            placed(false, &[(0, 1400), (0, 99_000_000), (0, 1480), (0, 1520)]),
+            (vec![0, 40, 80, 120], 1)
         );
     }
 

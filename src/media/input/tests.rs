@@ -209,7 +209,7 @@ fn the_last_frame_keeps_its_duration() {
     let list = media.path("list.txt");
     let png = media.draw("-f lavfi -i testsrc2=s=64x48:d=0.04", "a.png");
     let entry = |length| format!("file '{}'\nduration {length}\n", png.display());
-    let text: String = (0..10).map(|i| entry(0.2)).collect();
+    let text: String = (0..10).map(|_| entry(0.2)).collect();
     fs::write(&list, text).expect("write");
     let args = format!(
         "-f concat -safe 0 -i {} -fps_mode passthrough -c:v libx264 -bf 2",
@@ -568,7 +568,7 @@ fn unreadable_names_and_files_are_refused() {
     let media = Drawn::new();
     let path = media.path("closed.mp4");
     fs::write(&path, b"x").expect("write");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).expect("close");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("close");
     if fs::File::open(&path).is_ok() {
         eprintln!("skipped: this user may read everything");
         return;
@@ -586,33 +586,78 @@ fn a_colon_in_a_files_name_is_no_protocol() {
     assert_eq!(read(&path).frames.len(), 100);
 }
 
-/// Reads standard input where [`standard_input_is_read`] has started it for that.
+/// Reads standard input where a test below has started it for that, and stops after a second.
 #[test]
 fn child_that_reads_standard_input() {
-    if std::env::var_os("AUTOCHROME_TEST_STDIN").is_some() {
-        println!("FRAMES {}", read(Path::new("-")).frames.len());
+    if std::env::var_os("AUTOCHROME_TEST_STDIN").is_none() {
+        return;
     }
+    let stop = Arc::new(AtomicBool::new(false));
+    let options = InputOptions {
+        interrupt: Some(stop.clone()),
+        ..InputOptions::default()
+    };
+    let read = std::thread::spawn(move || open_with(Path::new("-"), &options).and_then(drain));
+    for _ in 0..100 {
+        std::thread::sleep(Duration::from_millis(50));
+        if read.is_finished() {
+            break;
+        }
+        stop.store(
+            std::env::var_os("AUTOCHROME_TEST_STOP").is_some(),
+            Ordering::Relaxed,
+        );
+    }
+    println!(
+        "READ {:?}",
+        read.join().expect("join").map(|all| all.frames.len())
+    );
+}
+
+fn child() -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this test"));
+    let name = "media::input::tests::child_that_reads_standard_input";
+    command.args(["--exact", "--nocapture", name]);
+    command.env("AUTOCHROME_TEST_STDIN", "1");
+    command
 }
 
 #[test]
 fn standard_input_is_read() {
     let media = Drawn::new();
-    let film = media.draw(
-        &format!("{PICTURE} {SOUND} -c:v libx264 -c:a aac"),
-        "film.mkv",
-    );
-    let output = Command::new(std::env::current_exe().expect("this test"))
-        .args([
-            "--exact",
-            "--nocapture",
-            "media::input::tests::child_that_reads_standard_input",
-        ])
-        .env("AUTOCHROME_TEST_STDIN", "1")
-        .stdin(Stdio::from(fs::File::open(film).expect("open")))
-        .output()
-        .expect("run");
+    let tail = "-c:v libx264 -c:a aac";
+    // MP4 with its index at the end needs a file that can be sought in; Matroska comes through a pipe.
+    let file = media.draw(&format!("{PICTURE} {SOUND} {tail}"), "film.mp4");
+    let piped = media.draw(&format!("{PICTURE} {SOUND} {tail}"), "film.mkv");
+    let mut cat = Command::new("cat")
+        .arg(piped)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("cat");
+    let pipe = cat.stdout.take().expect("pipe");
+    let file = fs::File::open(file).expect("open");
+    for stdin in [Stdio::from(file), Stdio::from(pipe)] {
+        let output = child().stdin(stdin).output().expect("run");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("READ Ok(100)"), "{text}");
+    }
+    cat.wait().expect("cat ends");
+}
+
+#[test]
+fn a_stalled_pipe_can_be_interrupted() {
+    let mut child = child();
+    child
+        .env("AUTOCHROME_TEST_STOP", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = child.spawn().expect("run");
+    // Its standard input stays open and silent until the child has ended.
+    let open = child.stdin.take();
+    let output = child.wait_with_output().expect("wait");
+    drop(open);
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("FRAMES 100"), "{text}");
+    assert!(text.contains("READ Err(Stopped)"), "{text}");
 }
 
 #[test]
