@@ -19,6 +19,7 @@ mod probe;
 mod publish;
 mod reader;
 mod streams;
+mod stdin;
 mod timeline;
 
 pub use container::default_output;
