@@ -77,6 +77,10 @@ impl Components {
     pub fn alpha(&self) -> bool {
         self.has(sys::AV_PIX_FMT_FLAG_ALPHA)
     }
+    /// At least two components lie in planes of their own.
+    pub fn planar(&self) -> bool {
+        self.has(sys::AV_PIX_FMT_FLAG_PLANAR)
+    }
     /// Values are floats.
     pub fn float(&self) -> bool {
         self.has(sys::AV_PIX_FMT_FLAG_FLOAT)
