@@ -70,7 +70,7 @@ fn md5_lines(file: &Path, args: &[&str]) -> Vec<String> {
     String::from_utf8_lossy(&out.stdout)
         .lines()
         .filter(|line| !line.starts_with('#'))
-        .map(|line| line.rsplit(',').next().unwrap().trim().to_string())
+        .map(|line| line.split(',').nth(5).unwrap().trim().to_string())
         .collect()
 }
 
@@ -246,4 +246,343 @@ fn check_times(input: &Path, output: &Path, codec: &str, container: &str) {
             "{codec} in {container}: {b} became {a}, shift {shift}"
         );
     }
+}
+
+/// Two sound tracks, two subtitle tracks, chapters, tags, dispositions, a font, a cover.
+fn rich(folder: &Path) -> PathBuf {
+    let srt = "1\n00:00:00,200 --> 00:00:00,700\nHello\n\n2\n00:00:01,000 --> 00:00:01,500\n<i>World</i>\n";
+    std::fs::write(folder.join("s.srt"), srt).unwrap();
+    std::fs::write(folder.join("font.ttf"), vec![7u8; 5000]).unwrap();
+    let chapters = ";FFMETADATA1\ntitle=The Film\nartist=Somebody\ncomment=old comment\nstudio=Unknown Tag\n\
+                    [CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=1000\ntitle=One\n\
+                    [CHAPTER]\nTIMEBASE=1/1000\nSTART=1000\nEND=2000\ntitle=Two\n";
+    std::fs::write(folder.join("meta.txt"), chapters).unwrap();
+    ffmpeg(
+        folder,
+        "-f lavfi -i color=red:s=64x64 -frames:v 1 cover.png",
+    );
+    ffmpeg(
+        folder,
+        "-f lavfi -i testsrc2=s=192x112:r=25:d=2 -f lavfi -i sine=f=440:r=48000:d=2 -f lavfi -i \
+         sine=f=220:r=44100:d=2 -i s.srt -i meta.txt -map 0 -map 1 -map 2 -map 3 -map 3 -map_metadata 4 -map_chapters \
+         4 -pix_fmt yuv420p -c:v libx264 -preset ultrafast -c:a:0 aac -c:a:1 libopus -c:s:0 subrip -c:s:1 ass \
+         -metadata:s:v:0 title=Picture -metadata:s:a:0 language=eng -metadata:s:a:1 language=fra -metadata:s:s:0 \
+         language=deu -disposition:a:0 0 -disposition:a:1 default+comment -disposition:s:0 forced -attach font.ttf \
+         -metadata:s:t:0 mimetype=font/ttf -attach cover.png -metadata:s:t:1 mimetype=image/png -metadata:s:t:1 \
+         filename=cover.png rich.mkv",
+    );
+    folder.join("rich.mkv")
+}
+
+/// The subtitles of `rich`: Matroska shifts every stream by AAC's priming, 21 ms.
+const SHIFTED_SRT: &str =
+    "1\n00:00:00,221 --> 00:00:00,721\nHello\n\n2\n00:00:01,021 --> 00:00:01,521\n<i>World</i>\n\n";
+
+fn tag<'a>(json: &'a Value, key: &str) -> &'a str {
+    let tags = json["tags"].as_object();
+    let found = tags.and_then(|tags| tags.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)));
+    found.and_then(|(_, v)| v.as_str()).unwrap_or("")
+}
+
+#[test]
+fn matroska_keeps_everything() {
+    let dir = folder();
+    let input = rich(dir.path());
+    let output = dir.path().join("out.mkv");
+    let sent = send(&input, &output, &options()).unwrap();
+    assert_eq!(sent.messages, Vec::<String>::new());
+    let (before, after) = (streams(&input), streams(&output));
+    assert_eq!(before.len(), after.len(), "{:?}", sent.written.streams);
+    for (b, a) in before.iter().zip(&after) {
+        assert_eq!(b["codec_name"], a["codec_name"]);
+        assert_eq!(b["disposition"], a["disposition"], "{b} {a}");
+        for key in ["language", "title", "filename", "mimetype"] {
+            assert_eq!(tag(b, key), tag(a, key));
+        }
+    }
+    for stream in ["0:a:0", "0:a:1", "0:s:0", "0:s:1"] {
+        assert_eq!(
+            packets_md5(&input, stream),
+            packets_md5(&output, stream),
+            "{stream}"
+        );
+        let select = &stream[2..];
+        assert_eq!(times(&input, select), times(&output, select), "{stream}");
+    }
+    assert_eq!(times(&input, "v:0"), times(&output, "v:0"));
+    let chapters = |file: &Path| ffprobe(file, "-show_chapters")["chapters"].clone();
+    assert_eq!(chapters(&input), chapters(&output));
+    let format = ffprobe(&output, "-show_format");
+    assert_eq!(tag(&format["format"], "title"), "The Film");
+    assert_eq!(tag(&format["format"], "studio"), "Unknown Tag");
+    assert_eq!(
+        tag(&format["format"], "comment"),
+        "old comment\ncolours by autochrome test"
+    );
+    ffmpeg(
+        dir.path(),
+        "-dump_attachment:t:0 back.ttf -i out.mkv -map 0:a:0 -f null -",
+    );
+    assert_eq!(
+        std::fs::read(dir.path().join("back.ttf")).unwrap(),
+        vec![7u8; 5000]
+    );
+    assert_eq!(
+        names(dir.path())
+            .iter()
+            .filter(|n| n.ends_with(".part"))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn mp4_converts_subtitles_and_refuses_fonts() {
+    let dir = folder();
+    let input = rich(dir.path());
+    let output = dir.path().join("out.mp4");
+    let e = send(&input, &output, &options()).err().unwrap();
+    assert_eq!(e.exit_code(), 4);
+    let told = e.to_string();
+    assert!(
+        told.contains("font.ttf") && told.contains("mkv") && told.contains("--drop-unsupported"),
+        "{told}"
+    );
+    assert!(!output.exists());
+    let dropping = OutputOptions {
+        drop_unsupported: true,
+        ..options()
+    };
+    let sent = send(&input, &output, &dropping).unwrap();
+    assert_eq!(sent.messages.len(), 1, "{:?}", sent.messages);
+    let kinds: Vec<_> = streams(&output)
+        .iter()
+        .map(|s| s["codec_name"].as_str().unwrap_or("").to_string())
+        .collect();
+    assert_eq!(
+        kinds[..5],
+        ["h264", "aac", "opus", "mov_text", "mov_text"],
+        "{kinds:?}"
+    );
+    assert!(kinds.contains(&"png".to_string()), "{kinds:?}");
+    for stream in ["0:a:0", "0:a:1"] {
+        assert_eq!(
+            packets_md5(&input, stream),
+            packets_md5(&output, stream),
+            "{stream}"
+        );
+    }
+    ffmpeg(dir.path(), "-i out.mp4 -map 0:s:0 back.srt");
+    let back = std::fs::read_to_string(dir.path().join("back.srt")).unwrap();
+    assert_eq!(back, SHIFTED_SRT);
+    let after = streams(&output);
+    assert_eq!(tag(&after[1], "language"), "eng");
+    assert_eq!(tag(&after[2], "language"), "fra");
+    assert_eq!(after[2]["disposition"]["default"], 1);
+    assert_eq!(after[1]["disposition"]["default"], 0);
+    assert_eq!(
+        ffprobe(&output, "-show_chapters")["chapters"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    let format = ffprobe(&output, "-show_format");
+    assert_eq!(tag(&format["format"], "title"), "The Film");
+    assert!(tag(&format["format"], "comment").contains("colours by autochrome test"));
+}
+
+#[test]
+fn mp4_comes_back_from_mp4_and_goes_to_matroska_and_webm() {
+    let dir = folder();
+    let input = rich(dir.path());
+    let mp4 = dir.path().join("a.mp4");
+    send(
+        &input,
+        &mp4,
+        &OutputOptions {
+            drop_unsupported: true,
+            ..options()
+        },
+    )
+    .unwrap();
+    let again = dir.path().join("b.mp4");
+    let sent = send(&mp4, &again, &options()).unwrap();
+    assert_eq!(
+        sent.messages,
+        Vec::<String>::new(),
+        "chapters and covers are no news"
+    );
+    assert_eq!(packets_md5(&mp4, "0:s:0"), packets_md5(&again, "0:s:0"));
+    assert_eq!(streams(&mp4).len(), streams(&again).len());
+    let mkv = dir.path().join("c.mkv");
+    send(&mp4, &mkv, &options()).unwrap();
+    let kinds: Vec<_> = streams(&mkv)
+        .iter()
+        .map(|s| s["codec_name"].as_str().unwrap_or("").to_string())
+        .collect();
+    assert_eq!(kinds, ["h264", "aac", "opus", "subrip", "subrip", "png"]);
+    ffmpeg(dir.path(), "-i c.mkv -map 0:s:0 back.srt");
+    let back = std::fs::read_to_string(dir.path().join("back.srt")).unwrap();
+    assert_eq!(back, SHIFTED_SRT);
+    let webm = dir.path().join("d.webm");
+    let e = send(&mkv, &webm, &options()).err().unwrap().to_string();
+    assert!(e.contains("aac") && e.contains("mkv"), "{e}");
+    send(
+        &mkv,
+        &webm,
+        &OutputOptions {
+            drop_unsupported: true,
+            ..options()
+        },
+    )
+    .unwrap();
+    let kinds: Vec<_> = streams(&webm)
+        .iter()
+        .map(|s| s["codec_name"].as_str().unwrap_or("").to_string())
+        .collect();
+    assert_eq!(kinds, ["vp9", "opus", "webvtt", "webvtt"]);
+}
+
+#[test]
+fn opus_in_mov_is_refused_by_name() {
+    let dir = folder();
+    let input = rich(dir.path());
+    let output = dir.path().join("out.mov");
+    ffmpeg(
+        dir.path(),
+        "-i rich.mkv -map 0:v:0 -map 0:a -c copy two.mkv",
+    );
+    let e = send(&dir.path().join("two.mkv"), &output, &options())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        e.contains("stream 2 (audio opus fra)") && e.contains("mkv"),
+        "{e}"
+    );
+    assert!(
+        !names(dir.path())
+            .iter()
+            .any(|name| name.contains("out.mov")),
+        "{:?}",
+        names(dir.path())
+    );
+    let dropping = OutputOptions {
+        drop_unsupported: true,
+        ..options()
+    };
+    send(&dir.path().join("two.mkv"), &output, &dropping).unwrap();
+    let kinds: Vec<_> = streams(&output)
+        .iter()
+        .map(|s| s["codec_type"].as_str().unwrap_or("").to_string())
+        .collect();
+    assert_eq!(
+        kinds,
+        ["video", "audio", "data"],
+        "picture, AAC and the chapters' track"
+    );
+    let _ = input;
+}
+
+#[test]
+fn the_output_is_published_only_when_whole() {
+    let dir = folder();
+    let input = film(dir.path());
+    let output = dir.path().join("out.mkv");
+    let source = Source::open(input.as_os_str(), &InputOptions::default()).unwrap();
+    let sink = FileSink::create(output.as_os_str(), &options(), &source).unwrap();
+    assert!(dir.path().join("out.mkv.part").exists());
+    drop(sink);
+    assert_eq!(names(dir.path()), ["film.mp4"]);
+    send(&input, &output, &options()).unwrap();
+    let e = send(&input, &output, &options()).err().unwrap();
+    assert_eq!(e.exit_code(), 4);
+    assert!(e.to_string().contains("--force"), "{e}");
+    let force = OutputOptions {
+        force: true,
+        ..options()
+    };
+    send(&input, &output, &force).unwrap();
+    assert_eq!(names(dir.path()), ["film.mp4", "out.mkv"]);
+    let missing = dir.path().join("no/out.mkv");
+    assert!(
+        send(&input, &missing, &options())
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("no folder")
+    );
+    let unknown = dir.path().join("out.xyz");
+    assert!(
+        send(&input, &unknown, &options())
+            .err()
+            .unwrap()
+            .to_string()
+            .contains(".xyz")
+    );
+}
+
+#[test]
+fn the_input_is_never_overwritten() {
+    let dir = folder();
+    let input = film(dir.path());
+    std::fs::hard_link(&input, dir.path().join("hard.mp4")).unwrap();
+    std::os::unix::fs::symlink(&input, dir.path().join("soft.mp4")).unwrap();
+    let force = OutputOptions {
+        force: true,
+        ..options()
+    };
+    let before = std::fs::read(&input).unwrap();
+    for name in ["film.mp4", "hard.mp4", "soft.mp4", "./film.mp4"] {
+        let e = send(&input, &dir.path().join(name), &force).err().unwrap();
+        assert!(e.to_string().contains("the input itself"), "{name}: {e}");
+    }
+    assert_eq!(std::fs::read(&input).unwrap(), before);
+}
+
+#[test]
+fn a_full_disk_has_its_own_sentence() {
+    let dir = folder();
+    let input = film(dir.path());
+    if std::fs::metadata("/dev/full").is_err() {
+        eprintln!("skipped: there is no /dev/full here");
+        return;
+    }
+    let output = dir.path().join("full.nut");
+    std::os::unix::fs::symlink("/dev/full", &output).unwrap();
+    let e = send(&input, &output, &options()).err().unwrap();
+    assert_eq!(e.exit_code(), 4);
+    assert!(e.to_string().contains("disk is full"), "{e}");
+}
+
+#[test]
+fn a_full_disk_leaves_nothing() {
+    let dir = folder();
+    let input = film(dir.path());
+    let mount = dir.path().join("small");
+    std::fs::create_dir(&mount).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "none"])
+        .arg(&mount)
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: a file system of 64 KiB cannot be mounted here");
+        return;
+    }
+    let results: Vec<_> = ["out.mkv", "out.mp4"]
+        .iter()
+        .map(|name| {
+            send(&input, &mount.join(name), &with_codec("mpeg4"))
+                .err()
+                .map(|e| e.to_string())
+        })
+        .collect();
+    let left = names(&mount);
+    Command::new("umount").arg(&mount).status().unwrap();
+    for result in results {
+        let told = result.expect("64 KiB is not enough for this film");
+        assert!(told.contains("disk is full"), "{told}");
+    }
+    assert_eq!(left, Vec::<String>::new());
 }

@@ -637,6 +637,15 @@ pub(super) mod output {
             }
         }
 
+        /// Samples before the first that is to be heard, in seconds as a fraction.
+        pub fn padding(&self) -> (i64, Rational) {
+            let raw = self.raw();
+            (
+                i64::from(raw.initial_padding),
+                Rational(1, raw.sample_rate.max(1)),
+            )
+        }
+
         /// The attached picture's bytes.
         pub fn picture(&self) -> Option<&[u8]> {
             self.picture.as_ref().and_then(Packet::data)
@@ -738,22 +747,33 @@ pub(super) mod output {
 
         /// Flushes and closes; what the disk refuses late is said here.
         pub fn close(&mut self) -> Result<()> {
-            let code = match std::mem::replace(&mut self.io, Io::None) {
+            let code = match self.io {
                 Io::None => 0,
                 // SAFETY: opened by `avio_open`; sets `pb` to null.
                 Io::File => unsafe { sys::avio_closep(&mut self.raw().pb) },
                 Io::Memory => {
-                    let mut bytes = ptr::null_mut();
-                    // SAFETY: opened by `avio_open_dyn_buf`; the bytes are ours to free.
-                    unsafe {
-                        sys::avio_close_dyn_buf(self.raw().pb, &mut bytes);
-                        sys::av_free(bytes.cast());
-                    }
-                    self.raw().pb = ptr::null_mut();
+                    self.take_memory();
                     0
                 }
             };
+            self.io = Io::None;
             check(code).map(|_| ())
+        }
+
+        /// What was written to memory; closes it.
+        fn take_memory(&mut self) -> Vec<u8> {
+            let Io::Memory = std::mem::replace(&mut self.io, Io::None) else {
+                return Vec::new();
+            };
+            let mut bytes = ptr::null_mut();
+            // SAFETY: opened by `avio_open_dyn_buf`, which gives its buffer away here; it is copied and freed.
+            unsafe {
+                let size = sys::avio_close_dyn_buf(self.raw().pb, &mut bytes);
+                self.raw().pb = ptr::null_mut();
+                let copy = std::slice::from_raw_parts(bytes, size as usize).to_vec();
+                sys::av_free(bytes.cast());
+                copy
+            }
         }
 
         /// How long the interleaver may wait, and the delay that MPEG-TS declares; both in microseconds.
@@ -841,19 +861,12 @@ pub(super) mod output {
         /// Adds a file attached to the container (Matroska): a font, or a cover picture.
         pub fn add_attachment(&mut self, copy: &StreamCopy, bytes: &[u8]) -> Result<usize> {
             let stream = self.new_stream()?;
-            // SAFETY: the parameters are live; `extradata` gets `bytes` and the padding that FFmpeg demands.
+            // SAFETY: the parameters are live and new.
             unsafe {
                 let parameters = &mut *stream.codecpar;
                 parameters.codec_type = sys::AVMediaType::AVMEDIA_TYPE_ATTACHMENT;
                 parameters.codec_id = copy.raw().codec_id;
-                let padded = bytes.len() + sys::AV_INPUT_BUFFER_PADDING_SIZE as usize;
-                let data: *mut u8 = sys::av_mallocz(padded).cast();
-                if data.is_null() {
-                    return Err(Error::Unknown);
-                }
-                ptr::copy_nonoverlapping(bytes.as_ptr(), data, bytes.len());
-                parameters.extradata = data;
-                parameters.extradata_size = bytes.len() as c_int;
+                set_extradata(parameters, bytes)?;
             }
             stream.metadata = copy.metadata.clone().into_raw();
             Ok(stream.index as usize)
@@ -932,6 +945,68 @@ pub(super) mod output {
             // SAFETY: owned; frees the streams, the metadata and the muxer's own memory.
             unsafe { sys::avformat_free_context(self.context) };
         }
+    }
+
+    /// Whether the Matroska muxer adds an Opus stream's codec delay to its times, as the demuxer takes it off again. Old
+    /// versions do not, and each copy would play the sound some milliseconds earlier. Tried once, in memory.
+    pub fn matroska_adds_delay() -> bool {
+        static ANSWER: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        // Without an answer, as newer versions do.
+        *ANSWER.get_or_init(|| try_delay().unwrap_or(true))
+    }
+
+    /// Bytes of the packet in the trial: few enough for a block whose size takes one byte.
+    const TRIAL: [u8; 3] = [0xfc, 0xff, 0xfe];
+
+    fn try_delay() -> Option<bool> {
+        let mut mux = Mux::new(Format::named("matroska")?, b"").ok()?;
+        let stream = mux.new_stream().ok()?;
+        // SAFETY: live parameters; a mono stream with a delay of 480 samples, 10 ms, and an OpusHead of that.
+        unsafe {
+            let parameters = &mut *stream.codecpar;
+            parameters.codec_type = sys::AVMediaType::AVMEDIA_TYPE_AUDIO;
+            parameters.codec_id = sys::AVCodecID::AV_CODEC_ID_OPUS;
+            parameters.sample_rate = 48_000;
+            parameters.initial_padding = 480;
+            sys::av_channel_layout_default(&mut parameters.ch_layout, 1);
+            let head = b"OpusHead\x01\x01\xe0\x01\x80\xbb\0\0\0\0\0";
+            set_extradata(parameters, head).ok()?;
+        }
+        mux.open_memory().ok()?;
+        mux.header(Dict::new()).ok()?;
+        let mut packet = Packet::copy(&TRIAL);
+        packet.set_pts(Some(0));
+        packet.set_dts(Some(0));
+        packet.set_duration(20);
+        packet.set_flags(codec::packet::Flags::KEY);
+        mux.write(packet).ok()?;
+        mux.trailer().ok()?;
+        let bytes = mux.take_memory();
+        // A block of track 1 and `TRIAL`: size, track, time, flags.
+        let size = 0x80 | (4 + TRIAL.len()) as u8;
+        let block = bytes
+            .windows(4 + 1)
+            .find(|w| w[0] == size && w[1] == 0x81)?;
+        Some(i16::from_be_bytes([block[2], block[3]]) == 10)
+    }
+
+    /// Sets codec parameters' extra bytes.
+    ///
+    /// # Safety
+    /// `parameters` is live and has none yet.
+    unsafe fn set_extradata(parameters: &mut sys::AVCodecParameters, bytes: &[u8]) -> Result<()> {
+        // SAFETY: room for `bytes` and the zeroed padding that FFmpeg demands; owned by the parameters from here.
+        unsafe {
+            let padded = bytes.len() + sys::AV_INPUT_BUFFER_PADDING_SIZE as usize;
+            let data: *mut u8 = sys::av_mallocz(padded).cast();
+            if data.is_null() {
+                return Err(Error::Unknown);
+            }
+            ptr::copy_nonoverlapping(bytes.as_ptr(), data, bytes.len());
+            parameters.extradata = data;
+            parameters.extradata_size = bytes.len() as c_int;
+        }
+        Ok(())
     }
 
     fn add_side_data(
