@@ -586,3 +586,338 @@ fn a_full_disk_leaves_nothing() {
     }
     assert_eq!(left, Vec::<String>::new());
 }
+
+#[test]
+fn depth_and_subsampling_follow_the_source() {
+    let dir = folder();
+    let cases = [
+        // pixel format of the source, codec asked for, codec and pixel format expected
+        ("yuv420p", "", "h264", "yuv420p"),
+        ("yuv422p", "", "h264", "yuv422p"),
+        ("yuv444p", "", "h264", "yuv444p"),
+        ("yuv420p10le", "", "hevc", "yuv420p10le"),
+        ("yuv422p10le", "", "hevc", "yuv422p10le"),
+        ("yuv444p12le", "", "hevc", "yuv444p12le"),
+        ("yuv420p14le", "", "ffv1", "yuv420p14le"),
+        ("yuv422p16le", "", "ffv1", "yuv422p16le"),
+        ("yuv411p", "ffv1", "ffv1", "yuv411p"),
+        ("yuv410p", "ffv1", "ffv1", "yuv410p"),
+        ("yuv440p", "ffv1", "ffv1", "yuv440p"),
+        ("yuv444p12le", "vp9", "vp9", "yuv444p12le"),
+        ("yuv422p10le", "prores", "prores", "yuv422p10le"),
+    ];
+    for (source, codec, expected, pixel) in cases {
+        let input = dir.path().join(format!("{source}.nut"));
+        ffmpeg(
+            dir.path(),
+            &format!(
+                "-f lavfi -i testsrc2=s=96x64:r=10:d=0.5 -pix_fmt {source} -c:v ffv1 {source}.nut"
+            ),
+        );
+        let output = dir.path().join(format!("{source}.{expected}.mkv"));
+        let codec = (!codec.is_empty()).then(|| codec.to_string());
+        let what = format!("{source} in {expected}");
+        send(&input, &output, &OutputOptions { codec, ..options() })
+            .unwrap_or_else(|e| panic!("{what}: {e}"));
+        let video = &streams(&output)[0];
+        assert_eq!(
+            (&video["codec_name"], &video["pix_fmt"]),
+            (&expected.into(), &pixel.into()),
+            "{what}"
+        );
+        if expected == "ffv1" {
+            let luma = ["-vf", "extractplanes=y"];
+            assert_eq!(
+                md5_lines(&input, &luma),
+                md5_lines(&output, &luma),
+                "{what}"
+            );
+        }
+    }
+    let twelve = dir.path().join("yuv444p12le.nut");
+    let e = send(&twelve, &dir.path().join("x.mkv"), &with_codec("h264"))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        e.contains("libx264 takes 8 and 10 bits, the film has 12: try --codec hevc"),
+        "{e}"
+    );
+    let sixteen = dir.path().join("yuv422p16le.nut");
+    let e = send(&sixteen, &dir.path().join("x.mp4"), &options())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        e.contains("16 bits") && e.contains(".mkv") && e.contains("ffv1"),
+        "{e}"
+    );
+}
+
+#[test]
+fn odd_sizes_are_never_cropped() {
+    let dir = folder();
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc=s=641x361:r=10:d=0.5 -pix_fmt yuv420p -c:v ffv1 odd.nut",
+    );
+    let input = dir.path().join("odd.nut");
+    for (codec, pixel) in [
+        ("ffv1", "yuv420p"),
+        ("vp9", "yuv420p"),
+        ("mpeg4", "yuv420p"),
+    ] {
+        let output = dir.path().join(format!("{codec}.mkv"));
+        send(&input, &output, &with_codec(codec)).unwrap();
+        let video = &streams(&output)[0];
+        assert_eq!(
+            (&video["width"], &video["height"], &video["pix_fmt"]),
+            (&641.into(), &361.into(), &pixel.into())
+        );
+    }
+    autochrome::media::init(0);
+    for codec in ["h264", "hevc"] {
+        let output = dir.path().join(format!("{codec}.mp4"));
+        let source = Source::open(input.as_os_str(), &InputOptions::default()).unwrap();
+        let sink = FileSink::create(output.as_os_str(), &with_codec(codec), &source).unwrap();
+        let told = sink.messages().join("\n");
+        assert!(
+            told.contains("641x361") && told.contains("yuv444p"),
+            "{told}"
+        );
+        assert_eq!(
+            (sink.layout().sampling.log2_w, sink.layout().sampling.log2_h),
+            (0, 0)
+        );
+    }
+    let e = send(&input, &dir.path().join("x.mp4"), &with_codec("libsvtav1"))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(e.contains("641x361") && e.contains("vp9"), "{e}");
+}
+
+#[test]
+fn options_are_checked_and_named() {
+    let dir = folder();
+    let input = film(dir.path());
+    let refused = |options: OutputOptions| {
+        send(&input, &dir.path().join("x.mkv"), &options)
+            .err()
+            .expect("must be refused")
+            .to_string()
+    };
+    let told = refused(with_codec("h265"));
+    assert!(
+        told.contains("'h265'") && told.contains("hevc, av1, vp9"),
+        "{told}"
+    );
+    let told = refused(OutputOptions {
+        encoder_options: vec![("colour".into(), "1".into())],
+        ..options()
+    });
+    assert!(told.contains("libx264 has no option 'colour'"), "{told}");
+    let told = refused(OutputOptions {
+        crf: Some(99.0),
+        ..options()
+    });
+    assert!(
+        told.contains("--crf 99") && told.contains("0 (best) to 51"),
+        "{told}"
+    );
+    let told = refused(OutputOptions {
+        preset: Some("quick".into()),
+        ..options()
+    });
+    assert!(
+        told.contains("'quick'") && told.contains("veryfast"),
+        "{told}"
+    );
+    let told = refused(OutputOptions {
+        crf: Some(3.0),
+        ..with_codec("prores")
+    });
+    assert!(told.contains("4444xq"), "{told}");
+    let told = refused(OutputOptions {
+        pixel_format: Some("yuv411p".into()),
+        ..options()
+    });
+    assert!(told.contains("libx264 does not take yuv411p"), "{told}");
+    let told = refused(OutputOptions {
+        format: Some("mpeg9".into()),
+        ..options()
+    });
+    assert!(told.contains("'mpeg9'") && told.contains("mp4"), "{told}");
+    assert_eq!(names(dir.path()), ["film.mp4"]);
+    let asked = OutputOptions {
+        crf: Some(30.0),
+        preset: Some("ultrafast".into()),
+        encoder_options: vec![("bf".into(), "0".into())],
+        pixel_format: Some("yuv444p".into()),
+        ..options()
+    };
+    let written = send(&input, &dir.path().join("x.mkv"), &asked)
+        .unwrap()
+        .written;
+    assert_eq!(
+        written.streams[0],
+        "video h264 yuv444p crf 30 preset ultrafast: colorized"
+    );
+    let video = &streams(&dir.path().join("x.mkv"))[0];
+    assert_eq!(
+        (&video["pix_fmt"], &video["has_b_frames"]),
+        (&"yuv444p".into(), &0.into())
+    );
+}
+
+#[test]
+fn uneven_times_and_the_last_frame_are_kept() {
+    let dir = folder();
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc2=s=96x64:r=30:d=4 -vf select='not(mod(n\\,7))+not(mod(n\\,5))' -fps_mode vfr -c:v libx264 \
+         -pix_fmt yuv420p -bf 3 -video_track_timescale 30000 vfr.mp4",
+    );
+    let input = dir.path().join("vfr.mp4");
+    for name in ["a.mp4", "a.mkv", "a.mov", "a.nut", "a.ts"] {
+        let output = dir.path().join(name);
+        send(&input, &output, &options()).unwrap();
+        let (before, after) = (times(&input, "v:0"), times(&output, "v:0"));
+        assert_eq!(before.len(), after.len(), "{name}");
+        // What has no negative times moves all streams by the encoder's delay.
+        let shift = if ["a.ts", "a.nut"].contains(&name) {
+            after[0] - before[0]
+        } else {
+            0.0
+        };
+        let tick = if name == "a.mkv" { 0.000_51 } else { 0.000_02 };
+        for (b, a) in before.iter().zip(&after) {
+            assert!((a - b - shift).abs() < tick, "{name}: {b} became {a}");
+        }
+        let frames = &ffprobe(&output, "-count_frames -select_streams v:0 -show_streams")["streams"]
+            [0]["nb_read_frames"];
+        assert_eq!(frames, &Value::from(before.len().to_string()), "{name}");
+        let length = |file: &Path| -> f64 {
+            ffprobe(file, "-show_format")["format"]["duration"]
+                .as_str()
+                .unwrap()
+                .parse()
+                .unwrap()
+        };
+        assert!(
+            (length(&input) - length(&output)).abs() < 0.002 || name == "a.ts",
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn sound_stays_beside_the_picture() {
+    let dir = folder();
+    let input = film(dir.path());
+    let offset = |file: &Path| times(file, "v:0")[0] - times(file, "a:0")[0];
+    for name in ["a.mp4", "a.mkv", "a.mov", "a.ts", "a.nut"] {
+        let output = dir.path().join(name);
+        send(&input, &output, &options()).unwrap();
+        let moved = offset(&output) - offset(&input);
+        assert!(moved.abs() < 0.0011, "{name}: moved by {moved}");
+    }
+    assert_eq!(
+        packets_md5(&input, "0:a:0"),
+        packets_md5(&dir.path().join("a.mkv"), "0:a:0")
+    );
+    assert_eq!(
+        packets_md5(&input, "0:a:0"),
+        packets_md5(&dir.path().join("a.mp4"), "0:a:0")
+    );
+    assert_eq!(
+        times(&input, "v:0"),
+        times(&dir.path().join("a.mp4"), "v:0")
+    );
+    assert_eq!(
+        times(&input, "a:0"),
+        times(&dir.path().join("a.mp4"), "a:0")
+    );
+    // ADTS in MPEG-TS is repackaged: the samples are the same.
+    ffmpeg(dir.path(), "-i a.ts -map 0:a -c:a pcm_s16le ts.wav");
+    ffmpeg(dir.path(), "-i a.mp4 -map 0:a -c:a pcm_s16le mp4.wav");
+    send(
+        &dir.path().join("a.ts"),
+        &dir.path().join("b.mp4"),
+        &options(),
+    )
+    .unwrap();
+    ffmpeg(dir.path(), "-i b.mp4 -map 0:a -f null -");
+}
+
+#[test]
+fn an_early_end_cuts_the_sound() {
+    let dir = folder();
+    let input = film(dir.path());
+    let output = dir.path().join("cut.mp4");
+    let sent = send_some(&input, &output, &options(), 10).unwrap();
+    assert_eq!(sent.written.frames, 10);
+    let sound = times(&output, "a:0");
+    assert!(*sound.last().unwrap() < 0.4, "{sound:?}");
+    assert_eq!(times(&output, "v:0").len(), 10);
+}
+
+#[test]
+fn interlaced_rotated_and_anamorphic_stay_so() {
+    let dir = folder();
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc2=s=192x128:r=50:d=1 -vf tinterlace=interleave_top,fieldorder=tff,setsar=16/11 -c:v \
+         libx264 -flags +ildct+ilme -x264opts tff=1 -pix_fmt yuv420p i.mkv",
+    );
+    let input = dir.path().join("i.mkv");
+    for (name, codec) in [
+        ("a.mkv", "h264"),
+        ("b.mov", "prores"),
+        ("c.mkv", "ffv1"),
+        ("d.ts", "mpeg2video"),
+    ] {
+        let output = dir.path().join(name);
+        let sent = send(&input, &output, &with_codec(codec)).unwrap();
+        assert_eq!(sent.messages, Vec::<String>::new(), "{codec}");
+        let json = ffprobe(
+            &output,
+            "-select_streams v:0 -show_streams -show_frames -read_intervals %+#3",
+        );
+        assert_eq!(json["streams"][0]["field_order"], "tt", "{codec}");
+        assert_eq!(
+            json["streams"][0]["sample_aspect_ratio"], "16:11",
+            "{codec}"
+        );
+        assert_eq!(json["frames"][0]["interlaced_frame"], 1, "{codec}");
+        assert_eq!(json["frames"][0]["top_field_first"], 1, "{codec}");
+    }
+    let sent = send(&input, &dir.path().join("d.mkv"), &with_codec("hevc")).unwrap();
+    assert!(
+        sent.messages[0].contains("h264, prores or ffv1"),
+        "{:?}",
+        sent.messages
+    );
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc2=s=96x64:r=25:d=0.4 -pix_fmt yuv420p -c:v libx264 plain.mp4",
+    );
+    ffmpeg(
+        dir.path(),
+        "-i plain.mp4 -c copy -metadata:s:v:0 rotate=90 turned.mp4",
+    );
+    for name in ["turned2.mp4", "turned2.mov"] {
+        let output = dir.path().join(name);
+        send(&dir.path().join("turned.mp4"), &output, &options()).unwrap();
+        let video = &streams(&output)[0];
+        assert_eq!(
+            video["side_data_list"],
+            streams(&dir.path().join("turned.mp4"))[0]["side_data_list"],
+            "{name}: {video}"
+        );
+        assert_eq!(
+            (&video["width"], &video["height"]),
+            (&96.into(), &64.into())
+        );
+    }
+}

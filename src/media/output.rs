@@ -173,6 +173,18 @@ impl FileSink {
         ))
     }
 
+    /// Another format or size than was agreed would be read beyond its end.
+    fn check(&self, frame: &ffmpeg::frame::Video) -> Result<()> {
+        let settings = &self.video.settings;
+        let agreed = (self.layout.pixel, settings.width, settings.height);
+        let came = (frame.format(), frame.width(), frame.height());
+        if agreed == came {
+            return Ok(());
+        }
+        let why = format!("a picture is {came:?} where {agreed:?} was agreed");
+        Err(Error::internal("encode", why))
+    }
+
     /// Sends one frame, or the end, to the encoder and writes what it gives.
     fn encode(&mut self, frame: Option<&ffmpeg::Frame>) -> Result<()> {
         let sent = match frame {
@@ -331,6 +343,7 @@ impl Sink for FileSink {
                 self.video.name
             ));
         }
+        self.check(&frame.picture.0)?;
         let prepared = self.video.prepare(frame);
         let prepared = prepared
             .map_err(|e| self.failed("the picture cannot be prepared for the encoder", e))?;
