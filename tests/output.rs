@@ -1,9 +1,9 @@
 //! The output side against the `ffmpeg` and `ffprobe` programs: what is encoded, copied, tagged, refused and published.
-//! Media are drawn into temporary folders; frames of the source go straight through, uncoloured.
+//! Media are drawn into temporary folders; every frame gets neutral chroma.
 
 use autochrome::Error;
-use autochrome::frame::{Item, Merged};
-use autochrome::media::{FileSink, InputOptions, OutputOptions, Sink, Source, Written};
+use autochrome::frame::{AbMap, Item, Merged};
+use autochrome::media::{FileSink, InputOptions, Merger, OutputOptions, Sink, Source, Written};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -102,7 +102,7 @@ struct Sent {
     messages: Vec<String>,
 }
 
-/// Pushes a source's own frames and packets straight into an output.
+/// Pushes a source's frames, in grey, and its packets into an output.
 fn send(input: &Path, output: &Path, options: &OutputOptions) -> Result<Sent, Error> {
     send_some(input, output, options, u64::MAX)
 }
@@ -118,6 +118,8 @@ fn send_some(
     let mut source = Source::open(input.as_os_str(), &InputOptions::default())?;
     let sink = FileSink::create(output.as_os_str(), options, &source)?;
     let messages = sink.messages().to_vec();
+    let mut merger = Merger::new(&source.info().video, sink.layout())?;
+    let grey = AbMap::constant(0.0, 0.0);
     let mut sink: Box<dyn Sink> = Box::new(sink);
     while let Some(item) = source.next()? {
         match item {
@@ -130,7 +132,7 @@ fn send_some(
                 index: frame.index,
                 pts: frame.pts,
                 duration: frame.duration,
-                picture: frame.picture,
+                picture: merger.merge(&frame.picture, &grey)?,
             })?,
         }
     }

@@ -70,7 +70,6 @@ pub struct FileSink {
 struct Video {
     encoder: ffmpeg::codec::encoder::Video,
     settings: ffi::Settings,
-    converter: Option<ffi::Converter>,
     name: String,
     captions: bool,
     /// Of the frames that come.
@@ -257,7 +256,6 @@ impl Video {
         Self {
             encoder: opened.encoder,
             settings: opened.settings,
-            converter: opened.converter,
             name: opened.name,
             captions: opened.captions,
             source_base: Rational(n, d),
@@ -285,12 +283,9 @@ impl Video {
         if self.lengths.len() > LENGTHS {
             self.lengths.pop_front();
         }
-        let mut frame = match &mut self.converter {
-            Some(converter) => converter.convert(&merged.picture.0)?,
-            None => ffi::reference(&merged.picture.0)?,
-        };
+        let mut frame = ffi::reference(&merged.picture.0)?;
         frame.set_pts(Some(pts));
-        ffi::dress(&mut frame, &self.settings);
+        ffi::dress(&mut frame);
         Ok(frame)
     }
 
