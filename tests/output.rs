@@ -565,11 +565,11 @@ fn a_full_disk_leaves_nothing() {
     let mount = dir.path().join("small");
     std::fs::create_dir(&mount).unwrap();
     let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=64k", "none"])
+        .args(["-t", "tmpfs", "-o", "size=16k", "none"])
         .arg(&mount)
         .status();
     if !mounted.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: a file system of 64 KiB cannot be mounted here");
+        eprintln!("skipped: a file system of 16 KiB cannot be mounted here");
         return;
     }
     let results: Vec<_> = ["out.mkv", "out.mp4"]
@@ -583,7 +583,7 @@ fn a_full_disk_leaves_nothing() {
     let left = names(&mount);
     Command::new("umount").arg(&mount).status().unwrap();
     for result in results {
-        let told = result.expect("64 KiB is not enough for this film");
+        let told = result.expect("16 KiB is not enough for this film");
         assert!(told.contains("disk is full"), "{told}");
     }
     assert_eq!(left, Vec::<String>::new());
@@ -807,7 +807,7 @@ fn uneven_times_and_the_last_frame_are_kept() {
                 .unwrap()
         };
         assert!(
-            (length(&input) - length(&output)).abs() < 0.002 || name == "a.ts",
+            (length(&input) - length(&output)).abs() < 0.002 || shift != 0.0,
             "{name}"
         );
     }
@@ -887,9 +887,11 @@ fn interlaced_rotated_and_anamorphic_stay_so() {
             "-select_streams v:0 -show_streams -show_frames -read_intervals %+#3",
         );
         assert_eq!(json["streams"][0]["field_order"], "tt", "{codec}");
-        assert_eq!(
-            json["streams"][0]["sample_aspect_ratio"], "16:11",
-            "{codec}"
+        // MPEG-2 knows four shapes of the whole picture only.
+        let aspect = &json["streams"][0]["sample_aspect_ratio"];
+        assert!(
+            aspect == "16:11" || codec == "mpeg2video",
+            "{codec}: {aspect}"
         );
         assert_eq!(json["frames"][0]["interlaced_frame"], 1, "{codec}");
         assert_eq!(json["frames"][0]["top_field_first"], 1, "{codec}");

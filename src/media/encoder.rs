@@ -454,26 +454,23 @@ impl<'a> Attempt<'a> {
     /// Opens the encoder: as the source is; else, where its size is odd, without subsampling; else at a constant rate
     /// of frames, which is all that some encoders know.
     fn open(mut self) -> Result<Opened> {
-        let layout = &self.layout()?;
+        let layout = self.layout()?;
         let base = self.time_base(self.constant_clock());
-        let mut refused = match self.try_open(layout, base)? {
+        let refused = match self.try_open(&layout, base)? {
             Ok(opened) => return Ok(opened),
             Err(e) => e,
         };
-        if let Some(whole) = self.unsubsampled(layout) {
-            match self.try_open(&whole, base)? {
-                Ok(mut opened) => {
-                    opened.messages.push(self.odd_message(layout, &whole));
-                    return Ok(opened);
-                }
-                Err(_) => refused = self.odd_error(layout),
-            }
-        } else if self.odd(layout) {
-            refused = self.odd_error(layout);
-        } else if let Ok(opened) = self.try_open(layout, self.time_base(true))? {
+        if let Some(whole) = self.unsubsampled(&layout)
+            && let Ok(mut opened) = self.try_open(&whole, base)?
+        {
+            opened.messages.push(self.odd_message(&layout, &whole));
             return Ok(opened);
         }
-        Err(refused)
+        match self.try_open(&layout, self.time_base(true))? {
+            Ok(opened) => Ok(opened),
+            Err(_) if self.odd(&layout) => Err(self.odd_error(&layout)),
+            Err(_) => Err(refused),
+        }
     }
 
     /// One try. The outer error is final; the inner one may be cured by another fit.
