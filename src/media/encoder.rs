@@ -1,0 +1,891 @@
+//! Encoders: which one, what it is told, and the pictures that it wants.
+//!
+//! [`ROWS`] is the table behind `--codec`, `--crf` and `--preset`; an encoder without a row works too, with what
+//! FFmpeg says of it.
+
+use super::container::{Clock, Target, name_of};
+use super::ffi::output::{self as ffi, Dict, Settings, StreamCopy, Tags};
+use super::layout::{Layout, has_alpha, natural_pixel, nearest};
+use super::output::OutputOptions;
+use super::picture::is_jpeg;
+use crate::error::{Error, Result, shown};
+use crate::frame::VideoInfo;
+use ffmpeg_next as ffmpeg;
+use ffmpeg_next::Rational;
+use ffmpeg_next::codec::packet::side_data::Type as SideData;
+use ffmpeg_next::format::Pixel;
+use std::ffi::OsStr;
+
+/// What `--crf` means to an encoder.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Quality {
+    /// A private option, its default (near visually lossless), lowest and highest value.
+    Rate(&'static str, Option<f64>, f64, f64),
+    /// The general quantiser scale (`-q`), with the same.
+    Scale(f64, f64, f64),
+    /// None, and what to use instead.
+    None(&'static str),
+}
+
+/// What `--preset` means to an encoder: an option, its default, its values (any, where empty).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Preset {
+    option: &'static str,
+    default: Option<&'static str>,
+    values: &'static [&'static str],
+}
+
+/// One encoder.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Row {
+    /// What `--codec` calls it; several encoders of a codec stand in order of preference.
+    pub codec: &'static str,
+    /// FFmpeg's name.
+    pub encoder: &'static str,
+    quality: Quality,
+    preset: Option<Preset>,
+    /// Options that it is always given, before the user's.
+    options: &'static [(&'static str, &'static str)],
+    /// The option that holds the library's own `key=value:...` list, what stands in it always, and the key there for
+    /// a number of threads.
+    params: Option<(&'static str, &'static str, &'static str)>,
+    /// Codes fields as fields.
+    fields: bool,
+    /// Takes full range only.
+    full_range: bool,
+    /// One rate of frames only.
+    clock: Clock,
+    /// Pixel formats, where FFmpeg lists none and the muxer is choosy.
+    pixels: &'static [&'static str],
+}
+
+const X26: Preset = Preset {
+    option: "preset",
+    default: Some("medium"),
+    values: &[
+        "ultrafast",
+        "superfast",
+        "veryfast",
+        "faster",
+        "fast",
+        "medium",
+        "slow",
+        "slower",
+        "veryslow",
+        "placebo",
+    ],
+};
+const SPEED: Preset = Preset {
+    option: "cpu-used",
+    default: Some("4"),
+    values: &["0", "1", "2", "3", "4", "5", "6", "7", "8"],
+};
+const NO_SCALE: Quality = Quality::None("it is lossless");
+const PLAIN: Row = Row {
+    codec: "",
+    encoder: "",
+    quality: NO_SCALE,
+    preset: None,
+    options: &[],
+    params: None,
+    fields: false,
+    full_range: false,
+    clock: Clock::Variable,
+    pixels: &[],
+};
+
+/// The encoders that are known by more than their name; those of `--codec`'s short names first.
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        codec: "h264",
+        encoder: "libx264",
+        quality: Quality::Rate("crf", Some(17.0), 0.0, 51.0),
+        preset: Some(X26),
+        fields: true,
+        ..PLAIN
+    },
+    Row {
+        codec: "hevc",
+        encoder: "libx265",
+        quality: Quality::Rate("crf", Some(19.0), 0.0, 51.0),
+        preset: Some(X26),
+        params: Some(("x265-params", "log-level=none", "pools")),
+        ..PLAIN
+    },
+    Row {
+        codec: "av1",
+        encoder: "libsvtav1",
+        quality: Quality::Rate("crf", Some(24.0), 1.0, 63.0),
+        preset: Some(Preset {
+            option: "preset",
+            default: Some("8"),
+            values: &[
+                "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13",
+            ],
+        }),
+        params: Some(("svtav1-params", "", "lp")),
+        ..PLAIN
+    },
+    Row {
+        codec: "av1",
+        encoder: "libaom-av1",
+        quality: Quality::Rate("crf", Some(20.0), 0.0, 63.0),
+        preset: Some(Preset {
+            default: Some("6"),
+            ..SPEED
+        }),
+        options: &[("row-mt", "1")],
+        ..PLAIN
+    },
+    Row {
+        codec: "vp9",
+        encoder: "libvpx-vp9",
+        quality: Quality::Rate("crf", Some(24.0), 0.0, 63.0),
+        preset: Some(SPEED),
+        // A rate of 0 makes the factor the only rule.
+        options: &[("b", "0"), ("row-mt", "1")],
+        ..PLAIN
+    },
+    Row {
+        codec: "prores",
+        encoder: "prores_ks",
+        quality: Quality::None(
+            "its quality is its profile: --preset proxy, lt, standard, hq, 4444 or 4444xq",
+        ),
+        preset: Some(Preset {
+            option: "profile",
+            default: None,
+            values: &["proxy", "lt", "standard", "hq", "4444", "4444xq"],
+        }),
+        options: &[("vendor", "apl0")],
+        fields: true,
+        ..PLAIN
+    },
+    Row {
+        codec: "ffv1",
+        encoder: "ffv1",
+        // Version 3 with a checksum a slice: damage shows, and stays in its slice.
+        options: &[("level", "3"), ("slicecrc", "1"), ("g", "1")],
+        fields: true,
+        ..PLAIN
+    },
+    Row {
+        encoder: "mpeg2video",
+        quality: Quality::Scale(2.0, 1.0, 31.0),
+        fields: true,
+        clock: Clock::Constant,
+        ..PLAIN
+    },
+    Row {
+        encoder: "mpeg4",
+        quality: Quality::Scale(2.0, 1.0, 31.0),
+        fields: true,
+        ..PLAIN
+    },
+    Row {
+        encoder: "libtheora",
+        quality: Quality::Scale(9.0, 0.0, 10.0),
+        clock: Clock::Constant,
+        ..PLAIN
+    },
+    Row {
+        encoder: "mjpeg",
+        quality: Quality::Scale(2.0, 1.0, 31.0),
+        full_range: true,
+        ..PLAIN
+    },
+    Row {
+        encoder: "libwebp",
+        quality: Quality::Rate("quality", Some(95.0), 0.0, 100.0),
+        ..PLAIN
+    },
+    Row {
+        encoder: "png",
+        ..PLAIN
+    },
+    Row {
+        encoder: "tiff",
+        options: &[("compression_algo", "deflate")],
+        ..PLAIN
+    },
+    Row {
+        encoder: "bmp",
+        ..PLAIN
+    },
+    Row {
+        encoder: "rawvideo",
+        fields: true,
+        ..PLAIN
+    },
+    Row {
+        encoder: "wrapped_avframe",
+        fields: true,
+        // What YUV4MPEG2 has names for.
+        pixels: &[
+            "yuv420p",
+            "yuv422p",
+            "yuv444p",
+            "yuv411p",
+            "yuv420p9",
+            "yuv422p9",
+            "yuv444p9",
+            "yuv420p10",
+            "yuv422p10",
+            "yuv444p10",
+            "yuv420p12",
+            "yuv422p12",
+            "yuv444p12",
+            "yuv420p14",
+            "yuv422p14",
+            "yuv444p14",
+            "yuv420p16",
+            "yuv422p16",
+            "yuv444p16",
+        ],
+        ..PLAIN
+    },
+];
+
+/// What an encoder is to be opened for.
+pub(super) struct Wanted<'a> {
+    pub output: &'a OsStr,
+    pub options: &'a OutputOptions,
+    pub target: &'a Target,
+    pub video: &'a VideoInfo,
+    /// The source's first frame: its tags, its captions.
+    pub first: &'a ffmpeg::frame::Video,
+    /// The source's video stream.
+    pub stream: &'a StreamCopy,
+}
+
+/// An encoder at work.
+pub(super) struct Opened {
+    pub encoder: ffmpeg::codec::encoder::Video,
+    /// Of every frame that it is sent.
+    pub settings: Settings,
+    /// The pictures that the sink asks for.
+    pub layout: Layout,
+    /// FFmpeg's name of the encoder.
+    pub name: String,
+    /// Keeps closed captions.
+    pub captions: bool,
+    /// How the stream is described: "h264 yuv420p crf 17".
+    pub line: String,
+    pub messages: Vec<String>,
+}
+
+/// Opens the encoder that `wanted` asks for, or the best one for its container and source.
+pub(super) fn open(wanted: &Wanted) -> Result<Opened> {
+    let name = match &wanted.options.codec {
+        Some(name) => name.clone(),
+        None => default_codec(wanted)?,
+    };
+    let mut first_error = None;
+    for (row, codec) in candidates(wanted, &name)? {
+        match Attempt::new(wanted, row, codec).and_then(Attempt::open) {
+            Ok(mut opened) => {
+                if let Some(e) = first_error {
+                    opened.messages.push(format!(
+                        "{} is used instead of another encoder, because {e}",
+                        opened.name
+                    ));
+                }
+                return Ok(opened);
+            }
+            Err(e) => first_error = first_error.or(Some(e)),
+        }
+    }
+    let unknown = || wanted.refuse(format!("FFmpeg was built without an encoder for {name}"));
+    Err(first_error.unwrap_or_else(unknown))
+}
+
+impl Wanted<'_> {
+    fn refuse(&self, why: impl ToString) -> Error {
+        Error::output(shown(self.output), why)
+    }
+
+    fn depth(&self) -> u8 {
+        self.video.sampling.depth
+    }
+
+    /// Frames a second: the source's, or 25 where it does not say anything believable.
+    fn frame_rate(&self) -> Rational {
+        match self.video.frame_rate {
+            Some((n, d)) if n > 0 && d > 0 && n / d <= 1000 => Rational(n, d),
+            _ => Rational(25, 1),
+        }
+    }
+}
+
+/// The codec where none is asked for.
+fn default_codec(wanted: &Wanted) -> Result<String> {
+    let target = wanted.target;
+    if target.is_images() || target.format.picture_only() && !holds(target, "h264") {
+        let id = target
+            .format
+            .video_codec_of(wanted.output.as_encoded_bytes());
+        let encoder = ffmpeg::encoder::find(id);
+        let none = || {
+            wanted.refuse(format!(
+                "FFmpeg has no encoder for {} in {}",
+                name_of(id),
+                target.name()
+            ))
+        };
+        return Ok(encoder.ok_or_else(none)?.name().to_string());
+    }
+    let depth = wanted.depth();
+    let wish: &[&str] = match (target.container.name, depth) {
+        ("webm", _) => &["vp9"],
+        ("avi", 9..) => &["ffv1"],
+        (_, ..=8) => &["h264"],
+        (_, ..=12) => &["hevc"],
+        _ => &["ffv1"],
+    };
+    if let Some(codec) = wish.iter().find(|codec| holds(target, codec)) {
+        return Ok(codec.to_string());
+    }
+    if depth > 8 && target.container.name != "" {
+        return Err(wanted.refuse(format!(
+            "{} has no codec for the film's {depth} bits; try an .mkv output (--codec ffv1 there is lossless), or \
+             --codec hevc, which keeps at most 12",
+            target.name()
+        )));
+    }
+    let id = target.format.video_codec();
+    let encoder = ffmpeg::encoder::find(id);
+    let none = || {
+        wanted.refuse(format!(
+            "{} takes no pictures, or FFmpeg has no encoder for it; try --codec",
+            target.name()
+        ))
+    };
+    Ok(encoder.ok_or_else(none)?.name().to_string())
+}
+
+/// Whether a container surely holds a codec of the table.
+fn holds(target: &Target, codec: &str) -> bool {
+    ROWS.iter()
+        .filter(|row| row.codec == codec)
+        .filter_map(|row| ffmpeg::encoder::find_by_name(row.encoder))
+        .any(|encoder| target.surely_holds(encoder.id()))
+}
+
+/// The encoders of a name, best first: a codec of the table, or FFmpeg's own name.
+fn candidates(wanted: &Wanted, name: &str) -> Result<Vec<(Row, ffmpeg::Codec)>> {
+    let named: Vec<_> = ROWS.iter().filter(|row| row.codec == name).collect();
+    if !named.is_empty() {
+        let built =
+            |row: &&Row| ffmpeg::encoder::find_by_name(row.encoder).map(|codec| (**row, codec));
+        return Ok(named.iter().filter_map(built).collect());
+    }
+    let codec = ffmpeg::encoder::find_by_name(name).filter(|codec| codec.is_video());
+    let codec = codec.ok_or_else(|| {
+        wanted.refuse(format!(
+            "there is no video encoder '{name}'; use one of {}, or a name that `ffmpeg -encoders` lists",
+            codec_names()
+        ))
+    })?;
+    let row = ROWS.iter().find(|row| row.encoder == name).copied();
+    Ok(vec![(row.unwrap_or_else(|| guessed(&codec)), codec)])
+}
+
+fn codec_names() -> String {
+    let mut names: Vec<_> = ROWS
+        .iter()
+        .map(|row| row.codec)
+        .filter(|name| !name.is_empty())
+        .collect();
+    names.dedup();
+    names.join(", ")
+}
+
+/// A row for an encoder that has none.
+fn guessed(codec: &ffmpeg::Codec) -> Row {
+    let rate = ["crf", "cq", "qp"]
+        .into_iter()
+        .find(|option| ffi::encoder_knows(codec, option));
+    let preset = ["preset", "speed", "cpu-used"]
+        .into_iter()
+        .find(|option| ffi::encoder_knows(codec, option));
+    Row {
+        quality: match rate {
+            Some(option) => Quality::Rate(option, None, f64::MIN, f64::MAX),
+            None => Quality::Scale(2.0, 0.0, 1000.0),
+        },
+        preset: preset.map(|option| Preset {
+            option,
+            default: None,
+            values: &[],
+        }),
+        ..PLAIN
+    }
+}
+
+/// Everything about one encoder before it is opened.
+struct Attempt<'a> {
+    wanted: &'a Wanted<'a>,
+    row: Row,
+    codec: ffmpeg::Codec,
+    name: String,
+    messages: Vec<String>,
+}
+
+impl<'a> Attempt<'a> {
+    fn new(wanted: &'a Wanted<'a>, row: Row, codec: ffmpeg::Codec) -> Result<Self> {
+        let name = codec.name().to_string();
+        let this = Self {
+            wanted,
+            row,
+            codec,
+            name,
+            messages: Vec::new(),
+        };
+        if !wanted.target.holds_codec(codec.id()) {
+            return Err(wanted.refuse(format!(
+                "{} cannot hold {}; try an .mkv output, or another --codec",
+                wanted.target.name(),
+                name_of(codec.id())
+            )));
+        }
+        Ok(this)
+    }
+
+    /// Opens the encoder: as the source is; else, where its size is odd, without subsampling; else at a constant rate
+    /// of frames, which is all that some encoders know.
+    fn open(mut self) -> Result<Opened> {
+        let layout = self.layout()?;
+        let base = self.time_base(self.constant_clock());
+        let refused = match self.try_open(&layout, base)? {
+            Ok(opened) => return Ok(opened),
+            Err(e) => e,
+        };
+        if let Some(whole) = self.unsubsampled(&layout)
+            && let Ok(mut opened) = self.try_open(&whole, base)?
+        {
+            opened.messages.push(self.odd_message(&layout, &whole));
+            return Ok(opened);
+        }
+        match self.try_open(&layout, self.time_base(true))? {
+            Ok(opened) => Ok(opened),
+            Err(_) if self.odd(&layout) => Err(self.odd_error(&layout)),
+            Err(_) => Err(refused),
+        }
+    }
+
+    /// One try. The outer error is final; the inner one may be cured by another fit.
+    fn try_open(&mut self, layout: &Layout, time_base: Rational) -> Result<Result<Opened>> {
+        let (options, quality) = self.options()?;
+        let settings = self.settings(layout, time_base)?;
+        let asked = &self.wanted.options.encoder_options;
+        match ffi::open_encoder(self.codec, &settings, options) {
+            Ok((encoder, left)) => {
+                if let Some((key, _)) = asked.iter().find(|(key, _)| left.contains(key)) {
+                    return Err(self.wanted.refuse(format!(
+                        "the encoder {} has no option '{key}'; `ffmpeg -h encoder={}` lists them",
+                        self.name, self.name
+                    )));
+                }
+                Ok(Ok(self.opened(layout, settings, encoder, &quality)?))
+            }
+            Err(e) => Ok(Err(self.open_error(layout, e))),
+        }
+    }
+
+    fn opened(
+        &mut self,
+        layout: &Layout,
+        settings: Settings,
+        encoder: ffmpeg::codec::encoder::Video,
+        quality: &str,
+    ) -> Result<Opened> {
+        let mut messages = std::mem::take(&mut self.messages);
+        messages.extend(self.fields_message(&settings));
+        messages.extend(self.alpha_message(layout));
+        let pixel = layout.name();
+        Ok(Opened {
+            layout: *layout,
+            name: self.name.clone(),
+            captions: ffi::encoder_knows(&self.codec, "a53cc"),
+            line: format!("{} {pixel}{quality}", name_of(self.codec.id())),
+            messages,
+            settings,
+            encoder,
+        })
+    }
+
+    // -- pixel formats --
+
+    /// The encoder's pixel formats; empty where it takes any.
+    fn pixels(&self) -> Vec<Pixel> {
+        if !self.row.pixels.is_empty() {
+            return self
+                .row
+                .pixels
+                .iter()
+                .filter_map(|name| native(name))
+                .collect();
+        }
+        let listed = self.codec.video().ok().and_then(|v| v.formats());
+        let listed = listed.into_iter().flatten();
+        listed
+            .filter(|&pixel| !self.row.full_range || is_jpeg(pixel))
+            .collect()
+    }
+
+    /// The layout of the best pixel format for the source, or of the one asked for.
+    fn layout(&self) -> Result<Layout> {
+        let sampling = &self.wanted.video.sampling;
+        let taken = self.pixels();
+        let pixel = match &self.wanted.options.pixel_format {
+            Some(name) => self.asked_pixel(name, &taken)?,
+            None => self
+                .best_pixel(&taken)
+                .ok_or_else(|| self.depth_error(&taken))?,
+        };
+        Layout::for_pixel(pixel, sampling).ok_or_else(|| {
+            let name = name_of_pixel(pixel);
+            self.wanted.refuse(format!(
+                "pictures cannot be made in {name}; try another --pixel-format"
+            ))
+        })
+    }
+
+    fn best_pixel(&self, taken: &[Pixel]) -> Option<Pixel> {
+        let sampling = &self.wanted.video.sampling;
+        let natural = natural_pixel(self.wanted.first.format(), sampling);
+        if taken.is_empty() {
+            return Some(natural);
+        }
+        // Encoders of graphics cards take only formats whose chroma is interleaved.
+        let any = |pixel: &&Pixel| {
+            let depth = ffi::depth(**pixel).unwrap_or(0);
+            depth >= sampling.depth && Layout::for_pixel(**pixel, sampling).is_some()
+        };
+        nearest(taken, natural).or_else(|| taken.iter().find(any).copied())
+    }
+
+    fn asked_pixel(&self, name: &str, taken: &[Pixel]) -> Result<Pixel> {
+        let pixel = native(name).ok_or_else(|| {
+            self.wanted.refuse(format!(
+                "there is no pixel format '{name}'; `ffmpeg -pix_fmts` lists them"
+            ))
+        })?;
+        if !taken.is_empty() && !taken.contains(&pixel) {
+            let names: Vec<_> = taken.iter().map(|&pixel| name_of_pixel(pixel)).collect();
+            return Err(self.wanted.refuse(format!(
+                "{} does not take {name}; it takes {}",
+                self.name,
+                names.join(", ")
+            )));
+        }
+        Ok(pixel)
+    }
+
+    /// The same depth in 4:4:4, where the encoder has it and the size is odd.
+    fn unsubsampled(&self, layout: &Layout) -> Option<Layout> {
+        let depth = layout.sampling.depth;
+        let whole = match depth {
+            8 => native("yuv444p"),
+            _ => native(&format!("yuv444p{depth}")),
+        }?;
+        let free = self.wanted.options.pixel_format.is_none();
+        let can = free && self.odd(layout) && self.pixels().contains(&whole);
+        can.then(|| Layout::for_pixel(whole, &self.wanted.video.sampling))
+            .flatten()
+    }
+
+    /// Whether chroma samples do not tile the picture (or its fields).
+    fn odd(&self, layout: &Layout) -> bool {
+        let fields = u8::from(self.fields().is_some() && self.row.fields);
+        let (w, h) = (
+            1usize << layout.sampling.log2_w,
+            1usize << (layout.sampling.log2_h + fields),
+        );
+        self.wanted.video.width % w != 0 || self.wanted.video.height % h != 0
+    }
+
+    /// The tags to write: as they stand in the frames that come, which are the source's own, and what was used where it
+    /// has none.
+    fn tags(&self, layout: &Layout) -> Result<Tags> {
+        let reference = ffi::reference(self.wanted.first);
+        let mut frame = reference.map_err(|e| Error::internal("encode", e))?;
+        let tags = layout.tags();
+        tags.write(&mut frame);
+        Ok(Tags {
+            range: tags.range,
+            space: frame.color_space(),
+            primaries: tags.primaries,
+            transfer: frame.color_transfer_characteristic(),
+            location: tags.location,
+        })
+    }
+
+    // -- settings --
+
+    fn constant_clock(&self) -> bool {
+        self.wanted.target.container.clock == Clock::Constant || self.row.clock == Clock::Constant
+    }
+
+    /// The source's own ticks, so that every time is kept exactly; or one tick a frame.
+    fn time_base(&self, constant: bool) -> Rational {
+        if constant {
+            self.wanted.frame_rate().invert()
+        } else {
+            let (n, d) = self.wanted.video.time_base;
+            Rational(n, d)
+        }
+    }
+
+    /// Top field first or not, of an interlaced source.
+    fn fields(&self) -> Option<bool> {
+        let interlaced = self.wanted.video.sampling.interlaced;
+        interlaced.then(|| self.wanted.first.is_top_first())
+    }
+
+    fn settings(&self, layout: &Layout, time_base: Rational) -> Result<Settings> {
+        let video = self.wanted.video;
+        let target = self.wanted.target;
+        let (scale, _) = self.scale();
+        Ok(Settings {
+            width: video.width as u32,
+            height: video.height as u32,
+            pixel: layout.pixel,
+            time_base,
+            frame_rate: self.wanted.frame_rate(),
+            sample_aspect: self.wanted.first.aspect_ratio(),
+            tags: self.tags(layout)?,
+            fields: self.fields(),
+            code_fields: self.row.fields,
+            global_header: target.format.global_header(),
+            threads: self.wanted.options.threads,
+            // AVI counts frames in coding order only: a reordered stream would come late by the delay.
+            no_reordering: target.container.name == "avi",
+            scale,
+            tag: (target.is_quicktime() && self.codec.id() == ffmpeg::codec::Id::HEVC)
+                .then_some(*b"hvc1"),
+            depth: ffi::depth(layout.pixel).unwrap_or(8),
+        })
+    }
+
+    // -- options --
+
+    /// The quantiser scale where that is the encoder's quality, and how the line tells it.
+    fn scale(&self) -> (Option<f64>, String) {
+        match self.row.quality {
+            Quality::Scale(default, ..) => {
+                let scale = self.wanted.options.crf.unwrap_or(default);
+                (Some(scale), format!(" q {scale}"))
+            }
+            _ => (None, String::new()),
+        }
+    }
+
+    /// The encoder's options: ours, then the user's; and how the line tells the quality.
+    fn options(&self) -> Result<(Dict, String)> {
+        let asked = self.wanted.options;
+        let mut dict: Dict = self.row.options.iter().copied().collect();
+        let (_, mut told) = self.scale();
+        if let Some((option, value)) = self.quality()? {
+            dict.set(option, &value.to_string());
+            told = format!(" {option} {value}");
+        }
+        if let Some((option, value)) = self.preset()? {
+            dict.set(option, value);
+            told += &format!(" {option} {value}");
+        }
+        for (key, value) in &asked.encoder_options {
+            dict.set(key, value);
+        }
+        if let Some(params) = self.params(&dict) {
+            dict.set(params.0, &params.1);
+        }
+        Ok((dict, told))
+    }
+
+    fn quality(&self) -> Result<Option<(&'static str, f64)>> {
+        let asked = self.wanted.options.crf;
+        let check = |low: f64, high: f64| match asked {
+            Some(crf) if !(low..=high).contains(&crf) => Err(self.wanted.refuse(format!(
+                "--crf {crf} is out of range: {} takes {low} (best) to {high}",
+                self.name
+            ))),
+            _ => Ok(()),
+        };
+        match self.row.quality {
+            Quality::Rate(option, default, low, high) => {
+                check(low, high)?;
+                Ok(asked.or(default).map(|crf| (option, crf)))
+            }
+            Quality::Scale(_, low, high) => check(low, high).map(|()| None),
+            Quality::None(why) if asked.is_some() => Err(self
+                .wanted
+                .refuse(format!("{} takes no --crf: {why}", self.name))),
+            Quality::None(_) => Ok(None),
+        }
+    }
+
+    fn preset(&self) -> Result<Option<(&'static str, &str)>> {
+        let asked = self.wanted.options.preset.as_deref();
+        match (self.row.preset, asked) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(self.wanted.refuse(format!("{} has no presets", self.name))),
+            (Some(preset), None) => Ok(preset.default.map(|value| (preset.option, value))),
+            (Some(preset), Some(value)) => {
+                if preset.values.is_empty() || preset.values.contains(&value) {
+                    return Ok(Some((preset.option, value)));
+                }
+                let values = preset.values.join(", ");
+                Err(self.wanted.refuse(format!(
+                    "{} has no preset '{value}'; it has {values}",
+                    self.name
+                )))
+            }
+        }
+    }
+
+    /// The library's own list of settings: quiet, threads, HDR; then what the user wrote there.
+    fn params(&self, dict: &Dict) -> Option<(&'static str, String)> {
+        let (option, always, threads) = self.row.params?;
+        let mut list = vec![always.to_string()];
+        if self.wanted.options.threads > 0 {
+            list.push(format!("{threads}={}", self.wanted.options.threads));
+        }
+        if self.row.codec == "hevc" {
+            list.extend(light_params(self.wanted.stream));
+        }
+        list.extend(dict.get(option));
+        list.retain(|part| !part.is_empty());
+        (!list.is_empty()).then(|| (option, list.join(":")))
+    }
+
+    // -- sentences --
+
+    fn open_error(&self, layout: &Layout, e: ffmpeg::Error) -> Error {
+        let video = self.wanted.video;
+        let options = &self.wanted.options.encoder_options;
+        let hint = match (options.is_empty(), self.wanted.options.threads) {
+            (false, _) => "; check the values of --encoder-option",
+            _ => "; try another --codec",
+        };
+        self.wanted.refuse(format!(
+            "the encoder {} refuses {}x{} {} ({e}){hint}",
+            self.name,
+            video.width,
+            video.height,
+            layout.name()
+        ))
+    }
+
+    fn odd_message(&self, layout: &Layout, whole: &Layout) -> String {
+        let video = self.wanted.video;
+        format!(
+            "{} takes no {}x{} in {}: encoded in {}, so that nothing is cropped",
+            self.name,
+            video.width,
+            video.height,
+            layout.name(),
+            whole.name()
+        )
+    }
+
+    fn odd_error(&self, layout: &Layout) -> Error {
+        let video = self.wanted.video;
+        self.wanted.refuse(format!(
+            "the encoder {} refuses the film's odd size {}x{} in {}; try --codec vp9 or ffv1, which take any size",
+            self.name,
+            video.width,
+            video.height,
+            layout.name()
+        ))
+    }
+
+    fn depth_error(&self, taken: &[Pixel]) -> Error {
+        let depth = self.wanted.depth();
+        let mut depths: Vec<u8> = taken
+            .iter()
+            .filter_map(|&pixel| ffi::depth(pixel))
+            .collect();
+        depths.sort_unstable();
+        depths.dedup();
+        let depths: Vec<_> = depths.iter().map(u8::to_string).collect();
+        let other = if depth <= 12 {
+            "--codec hevc (or ffv1)"
+        } else {
+            "--codec ffv1 in an .mkv"
+        };
+        self.wanted.refuse(format!(
+            "{} takes {} bits, the film has {depth}: try {other}, or --pixel-format for fewer bits",
+            self.name,
+            depths.join(" and ")
+        ))
+    }
+
+    fn alpha_message(&self, layout: &Layout) -> Option<String> {
+        (has_alpha(self.wanted.first.format()) && !has_alpha(layout.pixel)).then(|| {
+            let name = &self.name;
+            format!("the film's transparency is left out: {name} in {} cannot keep it; --codec ffv1 does", layout.name())
+        })
+    }
+
+    fn fields_message(&self, settings: &Settings) -> Option<String> {
+        (settings.fields.is_some() && !settings.code_fields).then(|| {
+            format!(
+                "{} codes the two fields of a frame together; the film stays marked as interlaced, but --codec h264, \
+                 prores or ffv1 would keep the fields apart",
+                self.name
+            )
+        })
+    }
+}
+
+fn name_of_pixel(pixel: Pixel) -> &'static str {
+    pixel.descriptor().map_or("none", |d| d.name())
+}
+
+/// A pixel format in this machine's byte order.
+fn native(name: &str) -> Option<Pixel> {
+    let order = if cfg!(target_endian = "little") {
+        "le"
+    } else {
+        "be"
+    };
+    ffi::pixel_named(name).or_else(|| ffi::pixel_named(&format!("{name}{order}")))
+}
+
+/// x265's settings for the light of the display on which the film was graded, from the stream's side data.
+fn light_params(stream: &StreamCopy) -> Vec<String> {
+    let mastering = stream.side_data(SideData::MasteringDisplayMetadata);
+    let light = stream.side_data(SideData::ContentLightLevel);
+    let mut params = Vec::new();
+    params.extend(mastering.and_then(mastering_param));
+    params.extend(light.and_then(|bytes| {
+        let (max, average) = (u32_at(bytes, 0)?, u32_at(bytes, 4)?);
+        Some(format!("max-cll={max},{average}"))
+    }));
+    params
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    let four: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
+    Some(u32::from_ne_bytes(four))
+}
+
+/// `AVMasteringDisplayMetadata` as libavutil lays it out: rationals of primaries (R, G, B), white point, least and
+/// most luminance, then two flags.
+fn mastering_param(bytes: &[u8]) -> Option<String> {
+    let rational = |i: usize, unit: f64| {
+        let (n, d) = (
+            u32_at(bytes, i * 8)? as i32,
+            u32_at(bytes, i * 8 + 4)? as i32,
+        );
+        (d != 0).then(|| (f64::from(n) / f64::from(d) * unit).round() as i64)
+    };
+    let complete = u32_at(bytes, 80)? != 0 && u32_at(bytes, 84)? != 0;
+    let xy = |i: usize| Some((rational(i, 50_000.0)?, rational(i + 1, 50_000.0)?));
+    let ((rx, ry), (gx, gy), (bx, by), (wx, wy)) = (xy(0)?, xy(2)?, xy(4)?, xy(6)?);
+    let (least, most) = (rational(8, 10_000.0)?, rational(9, 10_000.0)?);
+    complete.then(|| {
+        format!("master-display=G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})L({most},{least})")
+    })
+}
