@@ -104,14 +104,27 @@ impl TrainArgs {
     pub fn run(self, ui: &Ui) -> Result<()> {
         let config = self.settings()?;
         let stop = on_interrupt()?;
-        let job = Job { photos: self.photos, output: self.output, init: self.init, resume: self.resume };
+        let job = Job {
+            photos: self.photos,
+            output: self.output,
+            init: self.init,
+            resume: self.resume,
+        };
         let mut progress = Progress::new(*ui, config.steps);
         let trained = train::run(&config, &job, &stop, &mut |event| progress.hear(event))?;
         progress.done();
         if !trained.skipped.is_empty() {
-            ui.warn(format_args!("{} photographs could not be used", trained.skipped.len()));
+            ui.warn(format_args!(
+                "{} photographs could not be used",
+                trained.skipped.len()
+            ));
         }
-        ui.say(format_args!("{} after {} steps, chroma gain {}", shown(&job.output), trained.steps, trained.gain));
+        ui.say(format_args!(
+            "{} after {} steps, chroma gain {}",
+            shown(&job.output),
+            trained.steps,
+            trained.gain
+        ));
         Ok(())
     }
 }
@@ -144,10 +157,18 @@ impl Progress {
 
     fn new(ui: Ui, steps: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}  {msg}  ETA {eta_precise}");
-            ProgressBar::new(steps).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            let style =
+                ProgressStyle::with_template("{wide_bar} {pos}/{len}  {msg}  ETA {eta_precise}");
+            ProgressBar::new(steps)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
-        Self { ui, bar, steps, first: None, spoken: Instant::now() }
+        Self {
+            ui,
+            bar,
+            steps,
+            first: None,
+            spoken: Instant::now(),
+        }
     }
 
     fn hear(&mut self, event: Event) {
@@ -165,7 +186,10 @@ impl Progress {
     }
 
     fn step(&mut self, step: u64, losses: &[(&str, f32)]) {
-        let losses: Vec<_> = losses.iter().map(|(name, loss)| format!("{name} {loss:.4}")).collect();
+        let losses: Vec<_> = losses
+            .iter()
+            .map(|(name, loss)| format!("{name} {loss:.4}"))
+            .collect();
         let losses = losses.join(" ");
         let (first, since) = *self.first.get_or_insert_with(|| (step, Instant::now()));
         if let Some(bar) = &self.bar {
@@ -176,7 +200,10 @@ impl Progress {
             let pace = since.elapsed().as_secs_f64() / (step - first).max(1) as f64;
             let left = HumanDuration(Duration::from_secs_f64(pace * (self.steps - step) as f64));
             let steps = self.steps;
-            self.ui.say(format_args!("step {step}/{steps}: {losses}, {:.0} ms a step, {left} left", pace * 1e3));
+            self.ui.say(format_args!(
+                "step {step}/{steps}: {losses}, {:.0} ms a step, {left} left",
+                pace * 1e3
+            ));
         }
     }
 

@@ -28,8 +28,22 @@ pub struct Network {
 impl Network {
     /// `generator`'s parameters are on `device`. `size` is the short side of the thumbnails that it was trained for,
     /// `gain` a factor on a and b, `label` what [`Colorizer::describe`] says.
-    pub fn new(generator: Box<dyn Generator>, device: Device, size: usize, gain: f32, label: String) -> Self {
-        Self { generator, device, size, gain, label, most: usize::MAX, warnings: Vec::new() }
+    pub fn new(
+        generator: Box<dyn Generator>,
+        device: Device,
+        size: usize,
+        gain: f32,
+        label: String,
+    ) -> Self {
+        Self {
+            generator,
+            device,
+            size,
+            gain,
+            label,
+            most: usize::MAX,
+            warnings: Vec::new(),
+        }
     }
 
     /// Colour of thumbnails of one size, in one pass.
@@ -65,7 +79,10 @@ impl Network {
                 Ok(done) => maps.extend(done),
                 Err(e) if count > 1 && e.to_string().to_lowercase().contains("out of memory") => {
                     self.most = count / 2;
-                    let warning = format!("out of device memory at batch {count}: going on with {}", self.most);
+                    let warning = format!(
+                        "out of device memory at batch {count}: going on with {}",
+                        self.most
+                    );
                     self.warnings.push(warning);
                 }
                 Err(e) => return Err(e),

@@ -22,7 +22,11 @@ impl FromStr for DeviceChoice {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Self> {
-        let unknown = || Error::Usage(format!("no device is called {s}: write auto, cpu, cuda or cuda:N"));
+        let unknown = || {
+            Error::Usage(format!(
+                "no device is called {s}: write auto, cpu, cuda or cuda:N"
+            ))
+        };
         match s.split_once(':') {
             None if s == "auto" => Ok(Self::Auto),
             None if s == "cpu" => Ok(Self::Cpu),
@@ -66,7 +70,10 @@ impl DeviceChoice {
 /// CUDA device `n`, or why there is none.
 fn cuda(n: usize) -> std::result::Result<Device, String> {
     if !cfg!(feature = "cuda") {
-        return Err("this build has no CUDA; cargo build --release --features cuda makes one that has".into());
+        return Err(
+            "this build has no CUDA; cargo build --release --features cuda makes one that has"
+                .into(),
+        );
     }
     // Without a driver candle panics instead of failing; the panic's own message is of no use to anybody.
     let hook = std::panic::take_hook();

@@ -15,6 +15,7 @@ mod model;
 pub mod ops;
 pub mod params;
 pub mod patchgan;
+mod portable;
 pub mod squeeze;
 pub mod unet;
 

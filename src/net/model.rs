@@ -6,10 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Colorizer, Network, arch,
-    builtin::Constant,
-    checkpoint::Checkpoint,
-    device::DeviceChoice,
+    Colorizer, Network, arch, builtin::Constant, checkpoint::Checkpoint, device::DeviceChoice,
     params::Params,
 };
 use crate::error::{Error, Result};
@@ -18,7 +15,10 @@ use crate::error::{Error, Result};
 pub const DEFAULT_MODEL: &str = "autochrome";
 
 /// Models that are part of the program: name and file.
-const BUNDLED: &[(&str, &[u8])] = &[(DEFAULT_MODEL, include_bytes!("../../models/autochrome.safetensors"))];
+const BUNDLED: &[(&str, &[u8])] = &[(
+    DEFAULT_MODEL,
+    include_bytes!("../../models/autochrome.safetensors"),
+)];
 
 /// Test models without a network: name, a and b.
 const PLAIN: &[(&str, (f32, f32))] = &[("gray", (0., 0.)), ("constant", (10., 20.))];
@@ -68,25 +68,46 @@ fn open(name: &str) -> Result<Checkpoint> {
     }
     let path = Path::new(name);
     if !path.exists() {
-        let known: Vec<_> = BUNDLED.iter().map(|(n, _)| *n).chain(PLAIN.iter().map(|(n, _)| *n)).collect();
+        let known: Vec<_> = BUNDLED
+            .iter()
+            .map(|(n, _)| *n)
+            .chain(PLAIN.iter().map(|(n, _)| *n))
+            .collect();
         return Err(Error::model(
             name,
-            format!("there is no such model or file; built in are {}", known.join(", ")),
+            format!(
+                "there is no such model or file; built in are {}",
+                known.join(", ")
+            ),
         ));
     }
     Checkpoint::open(path)
 }
 
-fn network(name: &str, checkpoint: Checkpoint, device: candle_core::Device, label: String) -> Result<Network> {
+fn network(
+    name: &str,
+    checkpoint: Checkpoint,
+    device: candle_core::Device,
+    label: String,
+) -> Result<Network> {
     let header = checkpoint.header;
     let params = Params::given(checkpoint.tensors, &device);
     let kind = arch(&header.arch).map_err(|e| Error::model(name, e))?;
     let in_file = |e: Error| Error::model(name, format!("it does not fit {}: {e}", header.arch));
     let generator = (kind.build)(&params.root(), &header.network).map_err(in_file)?;
     if let Some(unused) = params.unused().first() {
-        return Err(Error::model(name, format!("it holds {unused}, which {} does not know", header.arch)));
+        return Err(Error::model(
+            name,
+            format!("it holds {unused}, which {} does not know", header.arch),
+        ));
     }
-    Ok(Network::new(generator, device, header.size, header.gain, label))
+    Ok(Network::new(
+        generator,
+        device,
+        header.size,
+        header.gain,
+        label,
+    ))
 }
 
 /// What a model is, for `autochrome info`.
@@ -144,9 +165,17 @@ impl fmt::Display for ModelInfo {
         if self.digest.is_empty() {
             return write!(f, "{}: {}", self.name, self.arch);
         }
-        writeln!(f, "{}: {} with {} parameters", self.name, self.arch, self.parameters)?;
+        writeln!(
+            f,
+            "{}: {} with {} parameters",
+            self.name, self.arch, self.parameters
+        )?;
         writeln!(f, "  SHA-256 {}", self.digest)?;
-        writeln!(f, "  thumbnails of {} px on the short side, chroma gain {}", self.size, self.gain)?;
+        writeln!(
+            f,
+            "  thumbnails of {} px on the short side, chroma gain {}",
+            self.size, self.gain
+        )?;
         writeln!(f, "  trained: {}", self.trained)?;
         write!(f, "  figures: {}", self.figures)
     }

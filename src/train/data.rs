@@ -289,7 +289,14 @@ impl Loader {
             })?);
             lanes.push(receiver);
         }
-        Ok((Self { lanes, next: 0, skipped }, running))
+        Ok((
+            Self {
+                lanes,
+                next: 0,
+                skipped,
+            },
+            running,
+        ))
     }
 
     /// The next batch.

@@ -45,7 +45,12 @@ impl Journal {
             let head = writeln!(log, "step,seconds,name,value");
             head.map_err(|e| Error::output(shown(&path), io_sentence(&path, &e)))?;
         }
-        Ok(Self { folder: folder.to_owned(), log, started: Instant::now(), smooth: Vec::new() })
+        Ok(Self {
+            folder: folder.to_owned(),
+            log,
+            started: Instant::now(),
+            smooth: Vec::new(),
+        })
     }
 
     /// Notes the losses of a finished step, counted from 1; gives their running mean.

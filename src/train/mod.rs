@@ -227,7 +227,12 @@ pub enum Event {
 /// # Errors
 /// [`Error::Usage`] for settings out of range, [`Error::Train`] where there is nothing to learn from, the loss is no
 /// longer finite, or the state is of another run; and whatever reading and writing meets.
-pub fn run(config: &Config, job: &Job, stop: &AtomicBool, tell: &mut dyn FnMut(Event)) -> Result<Trained> {
+pub fn run(
+    config: &Config,
+    job: &Job,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(Event),
+) -> Result<Trained> {
     config.validate()?;
     let folder = job.folder();
     let state = folder.join("state.safetensors");
@@ -252,20 +257,43 @@ pub fn run(config: &Config, job: &Job, stop: &AtomicBool, tell: &mut dyn FnMut(E
     for (path, why) in &split.skipped {
         tell(Event::Warning(format!("skipped {}: {why}", shown(path))));
     }
-    fs::create_dir_all(&folder).map_err(|e| Error::output(shown(&folder), io_sentence(&folder, &e)))?;
-    let exams = exams(&split.validation, config.check_photos, trainer.generator.stride(), config.size);
-    let mut run = Run { trainer, journal: Journal::open(&folder)?, exams, state, tell };
+    fs::create_dir_all(&folder)
+        .map_err(|e| Error::output(shown(&folder), io_sentence(&folder, &e)))?;
+    let exams = exams(
+        &split.validation,
+        config.check_photos,
+        trainer.generator.stride(),
+        config.size,
+    );
+    let mut run = Run {
+        trainer,
+        journal: Journal::open(&folder)?,
+        exams,
+        state,
+        tell,
+    };
     let damaged = run.learn(&split.train, stop)?;
     for path in &damaged {
-        (run.tell)(Event::Warning(format!("skipped {}: it cannot be decoded", shown(path))));
+        (run.tell)(Event::Warning(format!(
+            "skipped {}: it cannot be decoded",
+            shown(path)
+        )));
     }
     let (gain, validation) = run.trainer.choose_gain(&run.exams)?;
     run.check(gain)?;
     let header = run.trainer.header(gain, &split, &validation);
-    publish(&job.output, &checkpoint::bytes(&header, &run.trainer.mean, DType::F16)?)?;
+    publish(
+        &job.output,
+        &checkpoint::bytes(&header, &run.trainer.mean, DType::F16)?,
+    )?;
     let mut skipped: Vec<_> = split.skipped.into_iter().map(|(path, _)| path).collect();
     skipped.extend(damaged);
-    Ok(Trained { steps: run.trainer.step, gain, validation, skipped })
+    Ok(Trained {
+        steps: run.trainer.step,
+        gain,
+        validation,
+        skipped,
+    })
 }
 
 /// A run under way.
@@ -293,7 +321,8 @@ impl Run<'_> {
         };
         thread::scope(|scope| {
             let mut stages = Stages::new(scope);
-            let (loader, loading) = Loader::start(&stages, photos, &options, self.trainer.step, Self::LOADERS)?;
+            let (loader, loading) =
+                Loader::start(&stages, photos, &options, self.trainer.step, Self::LOADERS)?;
             let learnt = self.steps(loader, stop);
             for stage in loading {
                 stages.join(stage);
@@ -327,7 +356,8 @@ impl Run<'_> {
         let maps = eval::colour(&mut self.trainer.model(gain)?, &self.exams)?;
         let figures = eval::judge(&self.exams, &maps);
         let shown = self.exams.len().min(SHOWN);
-        self.journal.sheet(step, &self.exams[..shown], &maps[..shown])?;
+        self.journal
+            .sheet(step, &self.exams[..shown], &maps[..shown])?;
         self.journal.figures(step, &figures);
         (self.tell)(Event::Checked { step, figures });
         Ok(())
@@ -353,7 +383,10 @@ fn initial(path: &Path, arch: &str) -> Result<BTreeMap<String, Tensor>> {
     let bytes = fs::read(path).map_err(|e| Error::model(&name, io_sentence(path, &e)))?;
     match Checkpoint::parse(&bytes, &name) {
         Ok(model) if model.header.arch == arch => Ok(model.tensors),
-        Ok(model) => Err(Error::model(&name, format!("it is {}, not {arch}", model.header.arch))),
+        Ok(model) => Err(Error::model(
+            &name,
+            format!("it is {}, not {arch}", model.header.arch),
+        )),
         Err(_) if arch == "squeeze" => squeeze::from_imagenet(&checkpoint::tensors(&bytes, &name)?),
         Err(e) => Err(e),
     }
@@ -517,7 +550,8 @@ impl<'a> Trainer<'a> {
         for (name, var) in self.params.vars() {
             if let Some(mean) = self.mean.get_mut(&name) {
                 // Detached: else every mean would remember all earlier ones.
-                *mean = (mean.affine(decay, 0.)? + var.as_detached_tensor().affine(1. - decay, 0.)?)?;
+                *mean =
+                    (mean.affine(decay, 0.)? + var.as_detached_tensor().affine(1. - decay, 0.)?)?;
             }
         }
         Ok(())
@@ -526,9 +560,16 @@ impl<'a> Trainer<'a> {
     /// The model as it is now.
     fn model(&self, gain: f32) -> Result<net::Network> {
         let params = Params::given(self.mean.clone(), &Device::Cpu);
-        let generator = (net::arch(&self.config.arch)?.build)(&params.root(), &self.config.network)?;
+        let generator =
+            (net::arch(&self.config.arch)?.build)(&params.root(), &self.config.network)?;
         let label = self.config.arch.clone();
-        Ok(net::Network::new(generator, Device::Cpu, self.config.size, gain, label))
+        Ok(net::Network::new(
+            generator,
+            Device::Cpu,
+            self.config.size,
+            gain,
+            label,
+        ))
     }
 
     /// The chroma gain: raised by tenths until the mean chroma is [`ENOUGH`] of the truth's, but only while at least
@@ -538,7 +579,10 @@ impl<'a> Trainer<'a> {
         const ENOUGH: f64 = 0.6;
         let at = |tenths: u8| -> Result<(f32, Figures)> {
             let gain = f32::from(tenths) / 10.;
-            Ok((gain, eval::judge(exams, &eval::colour(&mut self.model(gain)?, exams)?)))
+            Ok((
+                gain,
+                eval::judge(exams, &eval::colour(&mut self.model(gain)?, exams)?),
+            ))
         };
         let grey = eval::judge(exams, &vec![AbMap::constant(0., 0.); exams.len()]);
         let lead = |f: &Figures| (grey.ciede2000 - f.ciede2000, f.psnr_ab - grey.psnr_ab);
