@@ -18,6 +18,9 @@ mod picture;
 mod preview;
 mod thumb;
 
+#[cfg(test)]
+mod drawn;
+
 pub use input::{InputOptions, Source, SourceInfo};
 pub use layout::Layout;
 pub use merge::Merger;
