@@ -7,21 +7,31 @@
 //! - [`Picture`] is a decoded or merged frame, by reference; `luma` reads every pixel format, [`Merger`] gives it new
 //!   chroma, [`Layout`] is what an encoder takes.
 
+mod container;
+mod encoder;
 mod ffi;
 mod input;
 mod layout;
+mod location;
 mod luma;
 mod merge;
 mod null;
 mod output;
 mod picture;
 mod preview;
+mod probe;
+mod publish;
+mod reader;
+mod stdin;
+mod streams;
 mod thumb;
+mod timeline;
 
 #[cfg(test)]
 mod drawn;
 
-pub use input::{InputOptions, Source, SourceInfo};
+pub use container::default_output;
+pub use input::{InputOptions, Source, SourceInfo, SourceReport};
 pub use layout::Layout;
 pub use merge::Merger;
 pub use null::NullSink;
@@ -32,8 +42,35 @@ pub use thumb::Thumbnailer;
 
 use crate::{error::Result, frame::Merged};
 
+/// Prepares FFmpeg and sets how much its libraries say on standard error: 0 nothing but what ends the process, 1
+/// warnings, 2 information, more: everything. The library itself prints nothing.
+///
+/// Without this call FFmpeg keeps its own level.
+pub fn init(verbosity: u8) {
+    use ffmpeg_next::log::{Level, set_level};
+    prepare();
+    set_level(match verbosity {
+        0 => Level::Fatal,
+        1 => Level::Warning,
+        2 => Level::Info,
+        _ => Level::Debug,
+    });
+}
+
+/// Registers FFmpeg's devices and error texts, once.
+fn prepare() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // It cannot fail: ffmpeg-next's init always returns Ok.
+    ONCE.call_once(|| ffmpeg_next::init().unwrap_or_default());
+}
+
 /// The end of the pipeline. Dropping a sink that was not finished removes what it wrote.
 pub trait Sink: Send {
+    /// The pictures that this sink wants; `None` if any will do.
+    fn layout(&self) -> Option<Layout> {
+        None
+    }
+
     /// Encodes one frame. Frames come in presentation order.
     ///
     /// # Errors
@@ -45,6 +82,9 @@ pub trait Sink: Send {
     /// # Errors
     /// The muxer or the disk refuses.
     fn packet(&mut self, packet: &Packet) -> Result<()>;
+
+    /// The film ends here, before its end: copied packets behind the last frame are not written by `finish`.
+    fn cut(&mut self) {}
 
     /// Drains the encoder, writes the trailer, syncs and renames `name.part` to `name`.
     ///
@@ -64,4 +104,6 @@ pub struct Written {
     pub bytes: Option<u64>,
     /// One line a kept stream: what it is and how it travelled ("audio aac eng: copied").
     pub streams: Vec<String>,
+    /// What came up on the way: captions that the encoder cannot keep, times that the container cannot tell.
+    pub notes: Vec<String>,
 }
