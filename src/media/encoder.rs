@@ -5,8 +5,8 @@
 
 use super::container::{Clock, Target, name_of};
 use super::ffi::output::{self as ffi, Dict, Settings, Shape, StreamCopy, Tags};
-use super::output::OutputOptions;
 use super::layout::Layout;
+use super::output::OutputOptions;
 use crate::error::{Error, Result, shown};
 use crate::frame::{Matrix, Range, Sampling, VideoInfo};
 use ffmpeg_next as ffmpeg;
