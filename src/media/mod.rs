@@ -6,6 +6,8 @@
 //!   counts, [`preview`] draws a before/after sheet.
 //! - [`Picture`] is a decoded or merged frame, by reference; [`picture`] knows every pixel format's luma.
 
+mod container;
+mod encoder;
 mod ffi;
 mod input;
 mod location;
@@ -14,10 +16,13 @@ mod output;
 mod picture;
 mod preview;
 mod probe;
+mod publish;
 mod reader;
 mod stdin;
+mod streams;
 mod timeline;
 
+pub use container::default_output;
 pub use input::{InputOptions, Source, SourceInfo, SourceReport};
 pub use null::NullSink;
 pub use output::{FileSink, OutputOptions};
@@ -50,6 +55,11 @@ fn prepare() {
 
 /// The end of the pipeline. Dropping a sink that was not finished removes what it wrote.
 pub trait Sink: Send {
+    /// The pictures that this sink wants; `None` if any will do.
+    fn layout(&self) -> Option<Layout> {
+        None
+    }
+
     /// Encodes one frame. Frames come in presentation order.
     ///
     /// # Errors
@@ -61,6 +71,9 @@ pub trait Sink: Send {
     /// # Errors
     /// The muxer or the disk refuses.
     fn packet(&mut self, packet: &Packet) -> Result<()>;
+
+    /// The film ends here, before its end: copied packets behind the last frame are not written by `finish`.
+    fn cut(&mut self) {}
 
     /// Drains the encoder, writes the trailer, syncs and renames `name.part` to `name`.
     ///
@@ -80,4 +93,6 @@ pub struct Written {
     pub bytes: Option<u64>,
     /// One line a kept stream: what it is and how it travelled ("audio aac eng: copied").
     pub streams: Vec<String>,
+    /// What came up on the way: captions that the encoder cannot keep, times that the container cannot tell.
+    pub notes: Vec<String>,
 }
