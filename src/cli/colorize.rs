@@ -196,8 +196,8 @@ impl ColorizeArgs {
         let result = colorize::run(source, sinks, colorizer, &self.options(colorizer), &controls);
         bar.done();
         let report = result?;
-        report.source.warnings.iter().for_each(|w| ui.warn(w));
-        warnings.extend(report.source.warnings.iter().cloned());
+        report.warnings.iter().for_each(|w| ui.warn(w));
+        warnings.extend(report.warnings.iter().cloned());
         let summary = Summary::new(input.to_string_lossy().into_owned(), colorizer.describe(), warnings, report);
         if self.json {
             println!("{}", serde_json::to_string(&summary).map_err(|e| Error::internal("summary", e))?);
@@ -208,7 +208,7 @@ impl ColorizeArgs {
     }
 
     fn output_for(&self, input: &OsStr) -> Result<OsString> {
-        let own = media::default_output(input, self.encoding.format.as_deref());
+        let own = media::default_output(input);
         match &self.output {
             None => Ok(own.into_os_string()),
             Some(output) if is_folder(output) => {
