@@ -193,7 +193,8 @@ impl ColorizeArgs {
         let bar = Arc::new(ui.progress(&name, total));
         let drawn = bar.clone();
         let controls = controls.clone().with_progress(move |p| drawn.at(p.frames, p.seconds));
-        let result = colorize::run(source, sinks, colorizer, &self.options(colorizer), &controls);
+        let options = self.options(colorizer);
+        let result = colorize::run(source, sinks, colorizer, &options, &controls);
         bar.done();
         let report = result?;
         report.warnings.iter().for_each(|w| ui.warn(w));
