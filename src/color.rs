@@ -2,6 +2,13 @@
 //!
 //! Formulas: CIE 1976 with the sRGB transfer curve and D65 white (0.95047, 1, 1.08883), as in
 //! `skimage.color.rgb2lab`. Outside `net` and `train`, L is 0..100 and a, b are CIE units.
+//!
+//! A pixel without colour has R' = G' = B' = Y', so its lightness is a function of the luma code alone
+//! ([`lightness_table`]); [`chroma`] goes the other way, from luma and (a, b) to Cb and Cr planes.
+
+pub mod chroma;
+
+use crate::frame::Range;
 
 /// D65 white, 2 degree observer.
 pub const WHITE: [f32; 3] = [0.95047, 1.0, 1.08883];
@@ -86,6 +93,37 @@ pub fn linear_from_lab([l, a, b]: [f32; 3]) -> [f32; 3] {
 /// Lightness 0..100 of an encoded grey 0..1.
 pub fn lightness(v: f32) -> f32 {
     116.0 * lab_f(linear_from_srgb(v)) - 16.0
+}
+
+/// Y' 0..1 of a luma code, which may lie between two codes (an average). Codes beyond black and white (limited range
+/// has them) are black and white. Inverse of [`code_from_level`].
+pub fn level_from_code(code: f32, depth: u8, range: Range) -> f32 {
+    let (black, white) = black_and_white(depth, range);
+    ((code - black) / (white - black)).clamp(0.0, 1.0)
+}
+
+/// Luma code, not rounded, of a Y' 0..1. Inverse of [`level_from_code`].
+pub fn code_from_level(level: f32, depth: u8, range: Range) -> f32 {
+    let (black, white) = black_and_white(depth, range);
+    black + level * (white - black)
+}
+
+/// Luma codes of black and white: 16 and 235 scaled to the depth, or the ends of the range (ITU-R BT.601, BT.2100).
+fn black_and_white(depth: u8, range: Range) -> (f32, f32) {
+    match range {
+        Range::Limited => {
+            let unit = (1u32 << (depth - 8)) as f32;
+            (16.0 * unit, 235.0 * unit)
+        }
+        Range::Full => (0.0, ((1u32 << depth) - 1) as f32),
+    }
+}
+
+/// Lightness 0..100 of every luma code of a depth (8 to 16) and range: `2^depth` values.
+pub fn lightness_table(depth: u8, range: Range) -> Vec<f32> {
+    (0..1u32 << depth)
+        .map(|code| lightness(level_from_code(code as f32, depth, range)))
+        .collect()
 }
 
 /// L 0..100 to network units -1..1.

@@ -48,6 +48,45 @@ impl Matrix {
     };
 }
 
+/// Chromaticities (CIE xy) of the red, green and blue that a picture's R, G, B stand for. The white is D65 always:
+/// grey is R = G = B in every system, and old C-white systems are shown on D65 screens anyway.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Primaries {
+    /// Red.
+    pub r: [f32; 2],
+    /// Green.
+    pub g: [f32; 2],
+    /// Blue.
+    pub b: [f32; 2],
+}
+
+impl Primaries {
+    /// ITU-R BT.709 and sRGB.
+    pub const BT709: Self = Self {
+        r: [0.640, 0.330],
+        g: [0.300, 0.600],
+        b: [0.150, 0.060],
+    };
+    /// SMPTE 170M and 240M: NTSC.
+    pub const SMPTE170M: Self = Self {
+        r: [0.630, 0.340],
+        g: [0.310, 0.595],
+        b: [0.155, 0.070],
+    };
+    /// ITU-R BT.470 BG: PAL and SECAM.
+    pub const BT470BG: Self = Self {
+        r: [0.640, 0.330],
+        g: [0.290, 0.600],
+        b: [0.150, 0.060],
+    };
+    /// ITU-R BT.2020.
+    pub const BT2020: Self = Self {
+        r: [0.708, 0.292],
+        g: [0.170, 0.797],
+        b: [0.131, 0.046],
+    };
+}
+
 /// How samples lie in a picture, whatever program made it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
@@ -64,6 +103,8 @@ pub struct Sampling {
     pub range: Range,
     /// Y'CbCr matrix.
     pub matrix: Matrix,
+    /// What its R, G and B are.
+    pub primaries: Primaries,
     /// Rows alternate between two fields: in 4:2:0 chroma row j belongs to field j & 1.
     pub interlaced: bool,
 }
@@ -198,6 +239,78 @@ impl AbMap {
             height: 1,
             a: vec![a],
             b: vec![b],
+        }
+    }
+
+    /// Turns a map from upright (display) orientation to that of the coded picture. `rotation` is
+    /// [`VideoInfo::rotation`]: the clockwise turn that makes the coded picture upright, undone here.
+    pub fn rotate(self, rotation: u16) -> Self {
+        let back = (360 - rotation % 360) % 360;
+        let (size, a) = turned(&self.a, (self.width, self.height), back);
+        let (_, b) = turned(&self.b, (self.width, self.height), back);
+        Self {
+            width: size.0,
+            height: size.1,
+            a,
+            b,
+        }
+    }
+}
+
+/// A row-major grid of (width, height) turned clockwise by 0, 90, 180 or 270 degrees, with its new size.
+pub(crate) fn turned<T: Copy>(
+    grid: &[T],
+    (width, height): (usize, usize),
+    clockwise: u16,
+) -> ((usize, usize), Vec<T>) {
+    let column = |x: usize| (0..height).map(move |y| grid[y * width + x]);
+    match clockwise {
+        90 => (
+            (height, width),
+            (0..width).flat_map(|x| column(x).rev()).collect(),
+        ),
+        180 => ((width, height), grid.iter().rev().copied().collect()),
+        270 => ((height, width), (0..width).rev().flat_map(column).collect()),
+        _ => ((width, height), grid.to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ```text
+    /// 1 2 3   clockwise   4 1
+    /// 4 5 6   by 90:      5 2
+    ///                     6 3
+    /// ```
+    #[test]
+    fn a_clockwise_turn_puts_the_left_column_on_top() {
+        let grid = [1, 2, 3, 4, 5, 6];
+        assert_eq!(turned(&grid, (3, 2), 90), ((2, 3), vec![4, 1, 5, 2, 6, 3]));
+        assert_eq!(turned(&grid, (3, 2), 180).1, [6, 5, 4, 3, 2, 1]);
+        assert_eq!(turned(&grid, (3, 2), 270), ((2, 3), vec![3, 6, 2, 5, 1, 4]));
+        assert_eq!(turned(&grid, (3, 2), 0), ((3, 2), grid.to_vec()));
+    }
+
+    #[test]
+    fn rotating_a_map_undoes_the_turn_that_makes_the_picture_upright() {
+        let coded = AbMap {
+            width: 3,
+            height: 2,
+            a: vec![1., 2., 3., 4., 5., 6.],
+            b: vec![-1., -2., -3., -4., -5., -6.],
+        };
+        for rotation in [0, 90, 180, 270] {
+            let (size, a) = turned(&coded.a, (3, 2), rotation);
+            let (_, b) = turned(&coded.b, (3, 2), rotation);
+            let upright = AbMap {
+                width: size.0,
+                height: size.1,
+                a,
+                b,
+            };
+            assert_eq!(upright.rotate(rotation), coded, "{rotation} degrees");
         }
     }
 }

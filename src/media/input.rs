@@ -1,7 +1,18 @@
-//! Source: demux and decode. (stub: replaced by its owner)
+//! Source: demux and decode. Frames of the main video in presentation order with definite timestamps, packets of all
+//! other streams as the file interleaves them, both in film time (see [`super::timeline`]).
+//!
+//! This is what the rest of the program sees; [`super::reader`] does the work.
 
-use super::*;
-use crate::frame::{Decoded, Item, VideoInfo};
+use super::{Picture, probe, reader::Reader};
+use crate::{
+    error::Result,
+    frame::{Decoded, Item, VideoInfo},
+};
+use ffmpeg_next as ffmpeg;
+use std::{
+    ffi::OsStr,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 /// How to open an input.
 #[derive(Clone, Debug, Default)]
@@ -16,9 +27,12 @@ pub struct InputOptions {
     pub duration: Option<f64>,
     /// Decoder threads; 0: FFmpeg's choice.
     pub threads: usize,
+    /// Ends a blocking read with [`Error::Stopped`] once it is true.
+    pub interrupt: Option<Arc<AtomicBool>>,
 }
 
 /// What is known of an input before its first frame is coloured.
+#[derive(Clone, Debug)]
 pub struct SourceInfo {
     /// The input as the user wrote it.
     pub name: String,
@@ -28,22 +42,102 @@ pub struct SourceInfo {
     pub video: VideoInfo,
 }
 
+/// What was met on the way through an input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct SourceReport {
+    /// Frames yielded.
+    pub frames: u64,
+    /// Packets that were marked as damaged, or that a demuxer or the decoder refused.
+    pub corrupt_packets: u64,
+    /// Frames that the decoder could only patch up.
+    pub damaged_frames: u64,
+    /// Jumps of the clock that were closed up.
+    pub discontinuities: u64,
+    /// Times that the picture's size or pixel format changed.
+    pub size_changes: u64,
+    /// Packets of streams that begin in the middle of the file, which no output can hold: left out.
+    pub late_packets: u64,
+    /// The file ends before the end that its header promises.
+    pub truncated: bool,
+}
+
 /// A demuxer and the main video's decoder.
 pub struct Source {
     info: SourceInfo,
+    reader: Reader,
 }
 
 impl Source {
     /// Opens `input` and decodes until the first frame is known.
-    pub fn open(_input: &std::ffi::OsStr, _options: &InputOptions) -> Result<Self> {
-        Err(crate::Error::internal("input", "stub"))
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the input cannot be read or holds no video that can be decoded, [`Error::Usage`] for
+    /// options that FFmpeg does not know or that make no sense, [`Error::Stopped`] where it was interrupted.
+    pub fn open(input: &OsStr, options: &InputOptions) -> Result<Self> {
+        super::prepare();
+        let mut reader = Reader::open(input, options)?;
+        reader.seek(options)?;
+        reader.read_first_frame()?;
+        let info = reader.info()?;
+        Ok(Self { info, reader })
     }
+
     /// What is known.
     pub fn info(&self) -> &SourceInfo {
         &self.info
     }
+
     /// The next frame or packet, in order; `None` at the end.
+    ///
+    /// # Errors
+    /// The input cannot be read on (network, disk), is encrypted from here on, or was interrupted.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator of results would hide how it ends"
+    )]
     pub fn next(&mut self) -> Result<Option<Item<Decoded>>> {
-        Ok(None)
+        self.reader.next()
+    }
+
+    /// What was met so far; complete once [`Source::next`] has returned `None`.
+    pub fn report(&self) -> SourceReport {
+        self.reader.report()
+    }
+
+    /// Sentences for the user that have come up since the last call. Each kind comes once; further cases are only
+    /// counted in the report.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        self.reader.take_warnings()
+    }
+
+    /// One line a stream: "0 video h264 1280x720 yuv420p bt709 tv 25 fps".
+    pub fn streams(&self) -> Vec<String> {
+        probe::stream_lines(self.reader.input())
+    }
+
+    /// The opened demuxer: streams, chapters, metadata, for the output side.
+    pub(super) fn input(&self) -> &ffmpeg::format::context::Input {
+        self.reader.input()
+    }
+
+    /// Index of the main video's stream.
+    pub(super) fn video_stream(&self) -> usize {
+        self.reader.main()
+    }
+
+    /// The first frame, while [`Source::next`] has not been called.
+    pub(super) fn first_frame(&self) -> Option<&Picture> {
+        self.reader.first_queued().map(|frame| &frame.picture)
+    }
+
+    /// What was subtracted from every timestamp of the file, in AV_TIME_BASE units: the file's start and, where
+    /// `--start` was given, the first frame's distance from it. Chapters move by the same.
+    pub(super) fn shift(&self) -> i64 {
+        self.reader.start() + self.reader.origin()
+    }
+
+    /// Where `--duration` ends the output, in AV_TIME_BASE units after its start.
+    pub(super) fn end(&self) -> Option<i64> {
+        self.reader.end().map(|end| end - self.reader.origin())
     }
 }

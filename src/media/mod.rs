@@ -6,13 +6,22 @@
 //!   counts, [`preview`] draws a before/after sheet.
 //! - [`Picture`] is a decoded or merged frame, by reference; [`picture`] knows every pixel format's luma.
 
+mod container;
+mod encoder;
 mod ffi;
 mod input;
+mod location;
 mod null;
 mod output;
 mod picture;
 mod preview;
+mod probe;
+mod publish;
+mod reader;
+mod streams;
+mod timeline;
 
+pub use container::default_output;
 pub use input::{InputOptions, Source, SourceInfo, SourceReport};
 pub use null::NullSink;
 pub use output::{FileSink, OutputOptions};
@@ -20,6 +29,28 @@ pub use picture::{Layout, Merger, Packet, Picture, Thumbnailer};
 pub use preview::PreviewSink;
 
 use crate::{error::Result, frame::Merged};
+
+/// Prepares FFmpeg and sets how much its libraries say on standard error: 0 nothing but what ends the process, 1
+/// warnings, 2 information, more: everything. The library itself prints nothing.
+///
+/// Without this call FFmpeg keeps its own level.
+pub fn init(verbosity: u8) {
+    use ffmpeg_next::log::{Level, set_level};
+    prepare();
+    set_level(match verbosity {
+        0 => Level::Fatal,
+        1 => Level::Warning,
+        2 => Level::Info,
+        _ => Level::Debug,
+    });
+}
+
+/// Registers FFmpeg's devices and error texts, once.
+fn prepare() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // It cannot fail: ffmpeg-next's init always returns Ok.
+    ONCE.call_once(|| ffmpeg_next::init().unwrap_or_default());
+}
 
 /// The end of the pipeline. Dropping a sink that was not finished removes what it wrote.
 pub trait Sink: Send {
@@ -40,6 +71,9 @@ pub trait Sink: Send {
     /// The muxer or the disk refuses.
     fn packet(&mut self, packet: &Packet) -> Result<()>;
 
+    /// The film ends here, before its end: copied packets behind the last frame are not written by `finish`.
+    fn cut(&mut self) {}
+
     /// Drains the encoder, writes the trailer, syncs and renames `name.part` to `name`.
     ///
     /// # Errors
@@ -58,4 +92,6 @@ pub struct Written {
     pub bytes: Option<u64>,
     /// One line a kept stream: what it is and how it travelled ("audio aac eng: copied").
     pub streams: Vec<String>,
+    /// What came up on the way: captions that the encoder cannot keep, times that the container cannot tell.
+    pub notes: Vec<String>,
 }

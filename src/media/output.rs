@@ -1,12 +1,28 @@
-//! FileSink: encode and mux. (stub: replaced by its owner)
+//! FileSink: encode the frames, copy the packets, mux both.
+//!
+//! [`FileSink::create`] decides and opens everything, so that what cannot be done is said before the first frame:
+//! [`container`](super::container) knows the containers, [`encoder`](super::encoder) the encoders,
+//! [`streams`](super::streams) what becomes of each stream, [`publish`](super::publish) how a file gets its name.
 
+use super::container::Target;
+use super::encoder::{self, Opened, Wanted};
+use super::ffi::output::{self as ffi, Mux};
+use super::publish::{self, Part, Place, Sequence};
+use super::streams::{Lane, Streams};
 use super::*;
+use crate::error::{Error, shown};
 use crate::frame::Merged;
+use ffmpeg_next as ffmpeg;
+use ffmpeg_next::{Rational, Rescale};
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::path::Path;
 
 /// How to write an output.
 #[derive(Clone, Debug, Default)]
 pub struct OutputOptions {
-    /// Muxer name, where the extension does not say.
+    /// Container (`mp4`, `mkv`, `images`, ...) or FFmpeg's muxer name, where the extension does not say. Standard
+    /// output (`-`) is Matroska unless this says otherwise.
     pub format: Option<String>,
     /// `h264`, `hevc`, `av1`, `vp9`, `prores`, `ffv1` or any FFmpeg encoder name; default by container and depth.
     pub codec: Option<String>,
@@ -29,33 +45,395 @@ pub struct OutputOptions {
 }
 
 /// An encoder and a muxer.
+///
+/// Files grow under the name `NAME.part` and get their own name when they are whole. Numbered pictures are written one
+/// by one under their own names; those of an unfinished sequence are removed. Standard output, URLs, devices and
+/// muxers that name their own files (playlists) are written to directly.
 pub struct FileSink {
+    // Dropped in this order: the muxer closes its file before the place removes it.
+    mux: Mux,
+    place: Place,
+    name: String,
     layout: Layout,
+    video: Video,
+    /// One for each stream of the source that travels by packets.
+    lanes: Vec<Lane>,
+    lines: Vec<String>,
+    messages: Vec<String>,
+    notes: Vec<String>,
+    /// The film was ended early: what lies behind the last frame is not written.
+    cut: bool,
+    single: bool,
 }
 
+/// The encoded stream.
+struct Video {
+    encoder: ffmpeg::codec::encoder::Video,
+    settings: ffi::Settings,
+    converter: Option<ffi::Converter>,
+    name: String,
+    captions: bool,
+    /// Of the frames that come.
+    source_base: Rational,
+    /// The muxer's stream, its time base, and the last decoding time there.
+    stream: usize,
+    base: Rational,
+    last: Option<i64>,
+    /// Start and length of the frames in the encoder, in its ticks.
+    lengths: VecDeque<(i64, i64)>,
+    /// The last time given to the encoder.
+    last_pts: Option<i64>,
+    /// End of the last frame, in the source's ticks.
+    end: i64,
+    frames: u64,
+    /// Frames whose time the encoder's clock cannot tell.
+    moved: u64,
+}
+
+/// Frames that one packet of a coder's delay may span; more than any encoder's look-ahead.
+const LENGTHS: usize = 4096;
+
 impl FileSink {
-    /// Opens `output` for the frames and packets of `source`; every refusal happens here, before the first frame.
-    pub fn create(
-        _output: &std::ffi::OsStr,
-        _options: &OutputOptions,
-        _source: &Source,
-    ) -> Result<Self> {
-        Err(crate::Error::internal("output", "stub"))
+    /// Opens `output` for the frames and packets of `source`; every refusal happens here, before the first frame, and
+    /// leaves nothing on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Output`]: the output exists, is the input or cannot be written; the container, the codec or an option
+    /// is unknown; the encoder refuses the film's size or depth; the container cannot hold a stream.
+    pub fn create(output: &OsStr, options: &OutputOptions, source: &Source) -> Result<Self> {
+        let name = shown(output);
+        let target = Target::choose(output, options.format.as_deref())?;
+        let mut place = place(output, options, &target, source)?;
+        let single = target.is_images() && matches!(place, Place::File(_));
+        if single && source.info().video.frames.is_some_and(|n| n > 1) {
+            return Err(one_picture(&name));
+        }
+        let mut streams = Streams::plan(output, &target, options, source)?;
+        let first = source
+            .first_frame()
+            .ok_or_else(|| Error::internal("output", "the source has lost its first frame"))?;
+        let mut opened = encoder::open(&Wanted {
+            output,
+            options,
+            target: &target,
+            video: &source.info().video,
+            first: &first.0,
+            stream: streams.main(),
+        })?;
+        streams.name_encoder(&opened.name);
+        if let Place::File(part) = &mut place {
+            part.create()?;
+        }
+        let placed = streams.mux(&place.url(), &opened)?;
+        let mut messages = std::mem::take(&mut streams.messages);
+        messages.append(&mut opened.messages);
+        let mut lines = std::mem::take(&mut streams.lines);
+        lines.insert(0, format!("video {}: colorized", opened.line));
+        let layout = opened.layout;
+        let mux = placed.mux;
+        let video = Video::new(opened, &mux, placed.video, source);
+        Ok(Self {
+            video,
+            lanes: placed.lanes,
+            mux,
+            place,
+            name,
+            layout,
+            lines,
+            messages,
+            notes: Vec::new(),
+            cut: false,
+            single,
+        })
     }
+
     /// The pictures that this sink wants.
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
+
+    /// What a person should know of this output before the first frame: streams that are left out, sizes and fields
+    /// that the encoder takes otherwise. What comes up later is in [`Written::notes`].
+    pub fn messages(&self) -> &[String] {
+        &self.messages
+    }
+
+    fn refuse(&self, why: impl ToString) -> Error {
+        Error::output(&self.name, why)
+    }
+
+    /// An error of the encoder or the muxer, with the frame where it happened.
+    fn failed(&self, what: &str, e: ffmpeg::Error) -> Error {
+        let video = &self.video;
+        let at = video.end as f64 * f64::from(video.source_base);
+        let why = sentence(e);
+        self.refuse(format!(
+            "{what} at frame {} ({at:.3} s): {why}",
+            video.frames
+        ))
+    }
+
+    /// Sends one frame, or the end, to the encoder and writes what it gives.
+    fn encode(&mut self, frame: Option<&ffmpeg::Frame>) -> Result<()> {
+        let sent = match frame {
+            Some(frame) => self.video.encoder.send_frame(frame),
+            None => self.video.encoder.send_eof(),
+        };
+        sent.map_err(|e| self.failed("the encoder failed", e))?;
+        loop {
+            let mut packet = ffmpeg::Packet::empty();
+            match self.video.encoder.receive_packet(&mut packet) {
+                Ok(()) => self.write_video(packet)?,
+                Err(ffmpeg::Error::Eof) => return Ok(()),
+                Err(e) if e == AGAIN => return Ok(()),
+                Err(e) => return Err(self.failed("the encoder failed", e)),
+            }
+        }
+    }
+
+    fn write_video(&mut self, mut packet: ffmpeg::Packet) -> Result<()> {
+        self.video.stamp(&mut packet);
+        let until = (packet.dts().unwrap_or(0), self.video.base);
+        self.write_lanes(Some(until))?;
+        if let Place::Sequence(sequence) = &mut self.place {
+            sequence.count();
+        }
+        let written = self.mux.write(packet);
+        written.map_err(|e| self.failed("writing failed", e))
+    }
+
+    /// Writes the copied packets up to a time, or all: so they lie beside the frames that they belong to, although the
+    /// encoder looks ahead.
+    fn write_lanes(&mut self, until: Option<(i64, Rational)>) -> Result<()> {
+        for i in 0..self.lanes.len() {
+            while let Some(packet) = self.lanes[i].next(until) {
+                let line = self.lanes[i].line.clone();
+                let written = self.mux.write(packet);
+                written.map_err(|e| {
+                    self.failed(
+                        &format!("writing a packet of the stream '{line}' failed"),
+                        e,
+                    )
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was noticed on the way.
+    fn take_notes(&mut self) -> Vec<String> {
+        let mut notes = std::mem::take(&mut self.notes);
+        if self.video.moved > 0 {
+            notes.push(format!(
+                "{} frames were moved to the nearest tick of a constant frame rate, which is all that this output can \
+                 hold; an .mkv or .mp4 output keeps their times",
+                self.video.moved
+            ));
+        }
+        notes.extend(self.lanes.iter().filter_map(Lane::note));
+        notes
+    }
 }
 
+const AGAIN: ffmpeg::Error = ffmpeg::Error::Other {
+    errno: ffmpeg::error::EAGAIN,
+};
+
+impl Video {
+    fn new(opened: Opened, mux: &Mux, stream: usize, source: &Source) -> Self {
+        let (n, d) = source.info().video.time_base;
+        Self {
+            encoder: opened.encoder,
+            settings: opened.settings,
+            converter: opened.converter,
+            name: opened.name,
+            captions: opened.captions,
+            source_base: Rational(n, d),
+            stream,
+            base: mux.time_base(stream),
+            last: None,
+            lengths: VecDeque::new(),
+            last_pts: None,
+            end: 0,
+            frames: 0,
+            moved: 0,
+        }
+    }
+
+    /// The frame as the encoder wants it, with a time in the encoder's ticks.
+    fn prepare(&mut self, merged: &Merged) -> Result<ffmpeg::frame::Video, ffmpeg::Error> {
+        let pts = self.tick(merged.pts);
+        let length = merged
+            .duration
+            .rescale(self.source_base, self.settings.time_base)
+            .max(1);
+        self.end = self.end.max(merged.pts + merged.duration);
+        self.frames += 1;
+        self.lengths.push_back((pts, length));
+        if self.lengths.len() > LENGTHS {
+            self.lengths.pop_front();
+        }
+        let mut frame = match &mut self.converter {
+            Some(converter) => converter.convert(&merged.picture.0)?,
+            None => ffi::reference(&merged.picture.0)?,
+        };
+        frame.set_pts(Some(pts));
+        ffi::dress(&mut frame, &self.settings);
+        Ok(frame)
+    }
+
+    /// A time in the encoder's ticks, always after the one before.
+    fn tick(&mut self, pts: i64) -> i64 {
+        let (from, to) = (self.source_base, self.settings.time_base);
+        let nearest = pts.rescale(from, to);
+        let tick = self.last_pts.map_or(nearest, |last| nearest.max(last + 1));
+        let exact = nearest.rescale(to, from) == pts;
+        // A millisecond of Matroska's own rounding is no news.
+        let off = (tick.rescale(to, MILLISECOND) - pts.rescale(from, MILLISECOND)).abs();
+        self.moved += u64::from(tick != nearest || !exact && off > 1);
+        self.last_pts = Some(tick);
+        tick
+    }
+
+    /// Gives an encoded packet its stream, its length and its times there.
+    fn stamp(&mut self, packet: &mut ffmpeg::Packet) {
+        let pts = packet.pts().or(packet.dts());
+        let found = self
+            .lengths
+            .iter()
+            .position(|(start, _)| Some(*start) == pts);
+        // The encoder says 0, and then mp4 would not show the last frame.
+        let length = found
+            .and_then(|i| self.lengths.remove(i))
+            .map_or(1, |(_, length)| length);
+        packet.set_duration(length);
+        packet.set_pts(pts);
+        packet.set_dts(packet.dts().or(pts));
+        packet.rescale_ts(self.settings.time_base, self.base);
+        packet.set_stream(self.stream);
+        packet.set_position(-1);
+        super::streams::rising(packet, &mut self.last, false);
+    }
+}
+
+const MILLISECOND: Rational = Rational(1, 1000);
+
 impl Sink for FileSink {
-    fn frame(&mut self, _frame: &Merged) -> Result<()> {
+    fn frame(&mut self, frame: &Merged) -> Result<()> {
+        if self.single && self.video.frames > 0 {
+            return Err(one_picture(&self.name));
+        }
+        if !self.video.captions && ffi::has_captions(&frame.picture.0) {
+            // The other encoders' answer to captions is the same for every frame: say it once.
+            self.video.captions = true;
+            self.notes.push(format!(
+                "the film has closed captions in its pictures, which {} cannot keep; --codec h264 does",
+                self.video.name
+            ));
+        }
+        let prepared = self.video.prepare(frame);
+        let prepared = prepared
+            .map_err(|e| self.failed("the picture cannot be prepared for the encoder", e))?;
+        self.encode(Some(&prepared))
+    }
+
+    fn packet(&mut self, packet: &Packet) -> Result<()> {
+        let Some(lane) = self
+            .lanes
+            .iter_mut()
+            .find(|lane| lane.source == packet.packet.stream())
+        else {
+            return Ok(());
+        };
+        lane.push(packet);
         Ok(())
     }
-    fn packet(&mut self, _packet: &Packet) -> Result<()> {
-        Ok(())
+
+    fn cut(&mut self) {
+        self.cut = true;
     }
-    fn finish(self: Box<Self>) -> Result<Written> {
-        Ok(Written::default())
+
+    fn finish(mut self: Box<Self>) -> Result<Written> {
+        self.encode(None)?;
+        if self.cut {
+            let end = (self.video.end, self.video.source_base);
+            self.lanes.iter_mut().for_each(|lane| lane.cut(end));
+        }
+        self.write_lanes(None)?;
+        let trailer = self.mux.trailer();
+        trailer.map_err(|e| self.failed("the end of the file could not be written", e))?;
+        let closed = self.mux.close();
+        closed.map_err(|e| self.failed("closing the output failed", e))?;
+        let bytes = self.place.publish()?;
+        Ok(Written {
+            notes: self.take_notes(),
+            name: self.name,
+            frames: self.video.frames,
+            bytes,
+            streams: self.lines,
+        })
     }
+}
+
+fn one_picture(name: &str) -> Error {
+    let why = "this name holds one picture, and the film has more; number them: out%04d.png";
+    Error::output(name, why)
+}
+
+/// What an error of libavformat's means to a person.
+pub(super) fn sentence(e: ffmpeg::Error) -> String {
+    match e {
+        ffmpeg::Error::Other {
+            errno: ffmpeg::error::ENOSPC,
+        } => "the disk is full; free some space or choose another place".into(),
+        ffmpeg::Error::Other {
+            errno: ffmpeg::error::EPIPE,
+        } => "whoever reads it has gone away".into(),
+        e => e.to_string(),
+    }
+}
+
+/// Where the output goes; checks without touching the disk.
+fn place(
+    output: &OsStr,
+    options: &OutputOptions,
+    target: &Target,
+    source: &Source,
+) -> Result<Place> {
+    if output == "-" {
+        return Ok(Place::Direct(b"pipe:1".to_vec()));
+    }
+    if publish::is_url(output) {
+        return Ok(Place::Direct(output.as_encoded_bytes().to_vec()));
+    }
+    let path = publish::path_of(output);
+    let input = ffi::url(source.input());
+    let input = publish::path_of(publish::os_str(&input));
+    if publish::is_special(path) {
+        return Ok(Place::Direct(publish::url_of(path)));
+    }
+    if target.is_images() {
+        if let Some(sequence) = Sequence::parse(path) {
+            if sequence.touches(input) {
+                return Err(input_is_output(output));
+            }
+            sequence.check(options.force)?;
+            return Ok(Place::Sequence(sequence));
+        }
+    } else if target.format.opens_its_files() {
+        return Ok(Place::Direct(output.as_encoded_bytes().to_vec()));
+    }
+    if publish::same_file(path, input) {
+        return Err(input_is_output(output));
+    }
+    let part = Part::plan(path, options.force)?;
+    if part.touches(input) {
+        return Err(input_is_output(output));
+    }
+    Ok(Place::File(part))
+}
+
+fn input_is_output(output: &OsStr) -> Error {
+    let why = "this is the input itself; name another file with -o";
+    Error::output(shown(Path::new(output)), why)
 }

@@ -1,0 +1,166 @@
+//! Location: what the user wrote for an input, checked as far as that goes without FFmpeg, and the sentences for
+//! what FFmpeg then refuses.
+
+use super::{InputOptions, ffi};
+use crate::error::{Error, Result, io_sentence};
+use ffmpeg_next::{self as ffmpeg, Dictionary};
+use std::{
+    ffi::{CString, OsStr},
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// An input that may be worth opening.
+pub(super) struct Location {
+    /// As the user wrote it, for messages.
+    pub name: String,
+    /// As FFmpeg wants it.
+    url: CString,
+    format: Option<ffmpeg::format::format::Input>,
+    interrupt: Option<Arc<AtomicBool>>,
+}
+
+impl Location {
+    /// Checks what can be checked before FFmpeg: spelling, existence, kind, permission, size.
+    pub(super) fn new(input: &OsStr, options: &InputOptions) -> Result<Self> {
+        let Some(name) = input.to_str() else {
+            return Err(Error::input(
+                input.display(),
+                "the name is not valid UTF-8, which FFmpeg's options and metadata need; rename it, make a link with \
+                 a plain name, or read it from standard input (autochrome colorize - < FILE)",
+            ));
+        };
+        let format = options.format.as_deref().map(demuxer).transpose()?;
+        let device = format.as_ref().is_some_and(ffi::reads_no_file);
+        let path = Path::new(name);
+        let url = match name {
+            "-" => "pipe:0".to_owned(),
+            _ if device || is_address(path) => name.to_owned(),
+            _ => {
+                check_file(name, path)?;
+                // A colon in a file's name would be read as a protocol.
+                let prefix = if name.contains(':') { "file:" } else { "" };
+                format!("{prefix}{name}")
+            }
+        };
+        let url =
+            CString::new(url).map_err(|_| Error::input(name, "the name holds a zero byte"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            url,
+            format,
+            interrupt: options.interrupt.clone(),
+        })
+    }
+
+    /// Opens and probes it. Returns the options that no reader knew.
+    pub(super) fn open(
+        &self,
+        options: &InputOptions,
+    ) -> Result<(ffmpeg::format::context::Input, Dictionary<'static>)> {
+        for (key, value) in &options.options {
+            if key.contains('\0') || value.contains('\0') {
+                return Err(Error::Usage(format!(
+                    "input option {key:?} holds a zero byte"
+                )));
+            }
+        }
+        let flag = self.interrupt.clone();
+        let stop = move || is_set(flag.as_ref());
+        ffi::open_input(
+            &self.url,
+            self.format.as_ref(),
+            options.options.iter().collect(),
+            stop,
+        )
+        .map_err(|e| self.refused(e))
+        .and_then(|opened| match opened.0.format().name() {
+            // FFmpeg draws any file called .txt as a terminal's screen: never what was meant here.
+            "tty" if self.format.is_none() => Err(self.refused(ffmpeg::Error::InvalidData)),
+            _ => Ok(opened),
+        })
+    }
+
+    /// Whether the user asked to stop at once.
+    pub(super) fn interrupted(&self) -> bool {
+        is_set(self.interrupt.as_ref())
+    }
+
+    /// An [`Error::Input`] about this input.
+    pub(super) fn error(&self, why: impl ToString) -> Error {
+        Error::input(&self.name, why)
+    }
+
+    fn refused(&self, e: ffmpeg::Error) -> Error {
+        use ffmpeg::Error::*;
+        self.error(match e {
+            Exit => return Error::Stopped,
+            InvalidData if self.name == "-" => {
+                "standard input is not media that FFmpeg can recognize; name its format with --format".into()
+            }
+            InvalidData => "not a media file that FFmpeg can read, or one whose beginning is damaged; check it with \
+                            ffprobe, or name its format with --format"
+                .into(),
+            ProtocolNotFound => "FFmpeg here does not know this kind of address; `ffmpeg -protocols` lists those it \
+                                 knows"
+                .into(),
+            Other { errno } if errno == ffmpeg::error::ENOENT => {
+                "there is no such file; of a numbered sequence (frame%04d.png), the first number must be below 5, or \
+                 be given with --input-option start_number=N"
+                    .into()
+            }
+            HttpNotFound | HttpForbidden | HttpUnauthorized | HttpBadRequest | HttpOther4xx
+            | HttpServerError => format!("the server refuses: {e}; check the address in a browser"),
+            e => format!("FFmpeg cannot open it: {e}"),
+        })
+    }
+}
+
+fn is_set(flag: Option<&Arc<AtomicBool>>) -> bool {
+    flag.is_some_and(|f| f.load(Ordering::Relaxed))
+}
+
+fn demuxer(name: &str) -> Result<ffmpeg::format::format::Input> {
+    ffi::input_format(name).ok_or_else(|| {
+        Error::Usage(format!(
+            "--format {name}: FFmpeg here reads no format of that name; `ffmpeg -demuxers` lists those it reads"
+        ))
+    })
+}
+
+/// `protocol:rest` that is not the name of a file.
+fn is_address(path: &Path) -> bool {
+    let name = path.to_str().unwrap_or_default();
+    let protocol = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | ',');
+    name.split_once(':')
+        .is_some_and(|(scheme, _)| scheme.len() > 1 && scheme.chars().all(protocol))
+        && !path.exists()
+}
+
+fn check_file(name: &str, path: &Path) -> Result<()> {
+    let refuse = |why: &str| Err(Error::input(name, why));
+    let about = match fs::metadata(path) {
+        Ok(about) => about,
+        // A numbered sequence: FFmpeg looks for its files.
+        Err(_) if name.contains('%') => return Ok(()),
+        Err(e) => return refuse(&io_sentence(path, &e)),
+    };
+    if about.is_dir() {
+        return refuse(
+            "this is a folder; name a film in it, or a numbered sequence such as FOLDER/frame%04d.png",
+        );
+    }
+    if about.is_file() {
+        if let Err(e) = fs::File::open(path) {
+            return refuse(&io_sentence(path, &e));
+        }
+        if about.len() == 0 {
+            return refuse("the file is empty (0 bytes); was its copy or download interrupted?");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,705 @@
+//! Reader: the demuxer, the decoder and what lies between a file and a frame in its place.
+//!
+//! What is damaged is counted and passed over, as a player would; what cannot be read at all is an error.
+
+use super::{
+    InputOptions, Packet, Picture, SourceInfo, SourceReport, ffi,
+    location::Location,
+    probe,
+    timeline::{FrameClock, Jump, Timeline, from_seconds, seconds},
+};
+use crate::{
+    error::{Error, Result},
+    frame::{Decoded, Item},
+};
+use ffmpeg_next::{
+    self as ffmpeg, Dictionary, Rational, Rescale, codec::packet::side_data::Type as SideData,
+    media::Type, rescale::TIME_BASE,
+};
+use std::{collections::VecDeque, ffi::OsStr};
+
+/// Packets of other streams that may wait for the first frame. A file that holds more before it is refused.
+const WAITING: usize = 50_000;
+/// And their bytes.
+const WAITING_BYTES: usize = 256 << 20;
+/// Damaged places in a row that the demuxer may step over before the rest counts as lost.
+const DAMAGED_IN_A_ROW: u32 = 256;
+/// Other streams may lag this far behind the picture where `--duration` ends the film, in AV_TIME_BASE units.
+const LAG: i64 = 5_000_000;
+const ENCRYPTED: &str = "its video is encrypted; decrypt it first (where you hold the key of an MP4: --input-option \
+                         decryption_key=HEX)";
+
+/// The wanted part of the film, in AV_TIME_BASE units of film time.
+#[derive(Clone, Copy)]
+struct Trim {
+    start: Option<i64>,
+    end: Option<i64>,
+}
+
+impl Trim {
+    fn new(options: &InputOptions) -> Result<Self> {
+        let check = |name: &str, value: Option<f64>, least: f64| match value {
+            Some(v) if !v.is_finite() || v < least || v > 1e9 => Err(Error::Usage(format!(
+                "--{name} {v}: must be a number of seconds {}, at most 1e9",
+                if least > 0.0 { "above 0" } else { "from 0 on" }
+            ))),
+            v => Ok(v.map(from_seconds)),
+        };
+        let start = check("start", options.start, 0.0)?.filter(|&s| s > 0);
+        let length = check("duration", options.duration, f64::MIN_POSITIVE)?;
+        Ok(Self {
+            start,
+            end: length.map(|l| start.unwrap_or(0) + l),
+        })
+    }
+
+    fn begun(&self, t: i64) -> bool {
+        self.start.is_none_or(|start| t >= start)
+    }
+
+    fn ended(&self, t: i64) -> bool {
+        self.end.is_some_and(|end| t >= end)
+    }
+}
+
+/// What must be known of a stream for every packet of it.
+#[derive(Clone, Copy)]
+struct Track {
+    tb: Rational,
+    medium: Type,
+    cover: bool,
+}
+
+impl Track {
+    fn new(stream: &ffmpeg::Stream<'_>) -> Self {
+        Self {
+            tb: stream.time_base(),
+            medium: stream.parameters().medium(),
+            cover: probe::is_cover(stream),
+        }
+    }
+
+    /// Its clock runs without gaps.
+    fn steady(&self) -> bool {
+        matches!(self.medium, Type::Audio | Type::Video) && !self.cover
+    }
+}
+
+/// Everything of a source but what it tells about itself.
+pub(super) struct Reader {
+    location: Location,
+    trim: Trim,
+    input: ffmpeg::format::context::Input,
+    container: ffi::Container,
+    tracks: Vec<Track>,
+    main: usize,
+    /// Time base of the main video.
+    tb: Rational,
+    decoder: ffmpeg::decoder::Video,
+    timeline: Timeline,
+    clock: FrameClock,
+    /// Packets read ahead while looking for a place to begin.
+    ahead: VecDeque<ffmpeg::Packet>,
+    /// What is ready, in film time.
+    queue: VecDeque<Item<Decoded>>,
+    /// A frame whose duration the next one tells.
+    held: Option<Decoded>,
+    /// The first yielded frame's film time where `--start` is given, else 0: subtracted from all that is yielded.
+    origin: i64,
+    /// Shape of the first frame, which all others are given.
+    shape: Option<ffmpeg::frame::Video>,
+    rescaler: Option<ffi::Rescaler>,
+    stage: Stage,
+    damaged_in_a_row: u32,
+    last_refusal: Option<ffmpeg::Error>,
+    report: SourceReport,
+    warnings: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Demuxing and decoding.
+    Reading,
+    /// The picture has reached the end of the wanted part; other streams may lag.
+    PictureDone,
+    /// Nothing more will be queued.
+    Done,
+}
+
+impl Reader {
+    /// Opens `input` and the decoder of its main video.
+    pub(super) fn open(input: &OsStr, options: &InputOptions) -> Result<Self> {
+        let trim = Trim::new(options)?;
+        let location = Location::new(input, options)?;
+        let (input, rest) = location.open(options)?;
+        let container = ffi::container(&input);
+        let tracks: Vec<Track> = input.streams().map(|s| Track::new(&s)).collect();
+        let (main, decoder) = open_decoder(&location, &input, options.threads, rest)?;
+        let tb = tracks[main].tb;
+        let rate = input.stream(main).and_then(|s| ffi::frame_rate(&input, &s));
+        Ok(Self {
+            timeline: Timeline::new(container.start.unwrap_or(0), container.jumps, tracks.len()),
+            clock: FrameClock::new(tb, rate),
+            location,
+            trim,
+            input,
+            container,
+            tracks,
+            main,
+            tb,
+            decoder,
+            ahead: VecDeque::new(),
+            queue: VecDeque::new(),
+            held: None,
+            origin: 0,
+            shape: None,
+            rescaler: None,
+            stage: Stage::Reading,
+            damaged_in_a_row: 0,
+            last_refusal: None,
+            report: SourceReport::default(),
+            warnings: Vec::new(),
+        })
+    }
+
+    /// What is known once the first frame has been read.
+    pub(super) fn info(&self) -> Result<SourceInfo> {
+        let (Some(stream), Some(first)) = (self.input.stream(self.main), self.first_queued())
+        else {
+            return Err(Error::internal("input", "opened without a frame"));
+        };
+        let trimmed = self.trim.start.is_some() || self.trim.end.is_some();
+        let counted = u64::try_from(stream.frames())
+            .ok()
+            .filter(|&n| n > 0 && !trimmed);
+        Ok(SourceInfo {
+            name: self.location.name.clone(),
+            format: self.input.format().name().to_owned(),
+            video: probe::video_info(
+                &self.input,
+                &stream,
+                &first.picture.0,
+                self.duration(),
+                counted,
+            ),
+        })
+    }
+
+    /// The first frame, while it has not been taken.
+    pub(super) fn first_queued(&self) -> Option<&Decoded> {
+        self.queue.iter().find_map(|item| match item {
+            Item::Frame(frame) => Some(frame),
+            Item::Packet(_) => None,
+        })
+    }
+
+    pub(super) fn input(&self) -> &ffmpeg::format::context::Input {
+        &self.input
+    }
+
+    pub(super) fn main(&self) -> usize {
+        self.main
+    }
+
+    pub(super) fn report(&self) -> SourceReport {
+        self.report
+    }
+
+    pub(super) fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// Where the file begins, in AV_TIME_BASE units.
+    pub(super) fn start(&self) -> i64 {
+        self.timeline.start()
+    }
+
+    /// Film time that is subtracted from all that is yielded, in AV_TIME_BASE units.
+    pub(super) fn origin(&self) -> i64 {
+        self.origin.rescale(self.tb, TIME_BASE)
+    }
+
+    /// Film time where the wanted part ends, in AV_TIME_BASE units.
+    pub(super) fn end(&self) -> Option<i64> {
+        self.trim.end
+    }
+
+    /// Seconds of the wanted part.
+    fn duration(&self) -> Option<f64> {
+        let start = self.trim.start.unwrap_or(0);
+        let end = match (self.container.duration, self.trim.end) {
+            (Some(whole), Some(end)) => whole.min(end),
+            (whole, end) => whole.or(end)?,
+        };
+        Some(seconds((end - start).max(0)))
+    }
+
+    /// Goes to a key frame of the main video at or before `--start`, where the input allows; else it is decoded from
+    /// its beginning.
+    pub(super) fn seek(&mut self, options: &InputOptions) -> Result<()> {
+        let Some(start) = self.trim.start.filter(|_| self.container.seekable) else {
+            return Ok(());
+        };
+        // Transport streams are entered between key frames: step back until one is met in time.
+        for back in [0, 2, 10, 60, 600].map(|s| s * 1_000_000) {
+            if start <= back {
+                break;
+            }
+            let target = start - back + self.timeline.start();
+            // The range's end is FFmpeg's greatest allowed time, itself included.
+            if self.input.seek(target, ..target).is_err() {
+                break;
+            }
+            if self.found_key_frame(start)? {
+                return Ok(());
+            }
+        }
+        let name = self.location.name.clone();
+        *self = Self::open(OsStr::new(&name), options)?;
+        Ok(())
+    }
+
+    /// Reads up to the next key frame of the main video; whether it lies at or before `start`.
+    fn found_key_frame(&mut self, start: i64) -> Result<bool> {
+        self.ahead.clear();
+        while self.ahead.len() < WAITING {
+            let Some(packet) = self.demux()? else {
+                return Ok(false);
+            };
+            let key = packet.stream() == self.main && packet.is_key();
+            let time = packet.pts().or(packet.dts());
+            // What comes before the key frame cannot be decoded without its own.
+            if packet.stream() != self.main || key {
+                self.ahead.push_back(packet);
+            }
+            if key {
+                let film = |t: i64| t.rescale(self.tb, TIME_BASE) - self.timeline.start();
+                return Ok(time.is_some_and(|t| film(t) <= start));
+            }
+        }
+        Ok(false)
+    }
+
+    /// Decodes until the first wanted frame is queued.
+    pub(super) fn read_first_frame(&mut self) -> Result<()> {
+        let mut bytes = 0;
+        let mut seen = 0;
+        while !matches!(self.queue.back(), Some(Item::Frame(_))) && self.stage != Stage::Done {
+            self.step()?;
+            for item in self.queue.iter().skip(seen) {
+                if let Item::Packet(packet) = item {
+                    bytes += packet.packet.size();
+                }
+            }
+            seen = self.queue.len();
+            if seen > WAITING || bytes > WAITING_BYTES {
+                return Err(self.location.error(format!(
+                    "no picture among the first {seen} packets of sound and other streams; is the video damaged?"
+                )));
+            }
+        }
+        match self.first_queued().map(|frame| frame.pts) {
+            None => Err(self.no_frame()),
+            Some(pts) => {
+                self.origin = if self.trim.start.is_some() { pts } else { 0 };
+                Ok(())
+            }
+        }
+    }
+
+    /// Why there is no first frame.
+    fn no_frame(&self) -> Error {
+        let reached = seconds(self.timeline.latest().max(0));
+        self.location.error(match (self.last_refusal, self.trim.start) {
+            (Some(e), _) => format!(
+                "none of its pictures can be decoded ({e}): it is damaged, encrypted, or of a kind that FFmpeg here \
+                 does not know"
+            ),
+            (None, Some(start)) => format!(
+                "there is no picture at or after --start {}: the film is {reached:.3} s long; try an earlier start",
+                seconds(start)
+            ),
+            (None, None) => {
+                "its video stream holds no picture; was its copy or download interrupted?".into()
+            }
+        })
+    }
+
+    /// The next frame or packet; `None` at the end.
+    pub(super) fn next(&mut self) -> Result<Option<Item<Decoded>>> {
+        loop {
+            match self.queue.pop_front() {
+                Some(Item::Frame(mut frame)) => {
+                    frame.pts -= self.origin;
+                    frame.index = self.report.frames;
+                    self.report.frames += 1;
+                    return Ok(Some(Item::Frame(frame)));
+                }
+                Some(Item::Packet(packet)) => {
+                    if let Some(packet) = self.trimmed(packet) {
+                        return Ok(Some(Item::Packet(packet)));
+                    }
+                }
+                None if self.stage == Stage::Done => return Ok(None),
+                None => self.step()?,
+            }
+        }
+    }
+
+    /// A packet as it is yielded: moved to the output's start; `None` outside the wanted part.
+    fn trimmed(&self, mut item: Packet) -> Option<Packet> {
+        let packet = &mut item.packet;
+        let track = self.tracks[packet.stream()];
+        if track.cover {
+            packet.set_pts(Some(0));
+            packet.set_dts(Some(0));
+            return Some(item);
+        }
+        let origin = self.origin.rescale(self.tb, track.tb);
+        if let Some(t) = packet.pts().or(packet.dts()) {
+            if self.trim.ended(t.rescale(track.tb, TIME_BASE)) {
+                return None;
+            }
+            let early = origin - t;
+            if self.trim.start.is_some() && early > 0 {
+                if track.medium != Type::Subtitle || packet.duration() <= early {
+                    return None;
+                }
+                // A subtitle that stands over the start is shown from the start on.
+                packet.set_pts(Some(origin));
+                packet.set_dts(Some(origin));
+                packet.set_duration(packet.duration() - early);
+            }
+        }
+        packet.set_pts(packet.pts().map(|t| t - origin));
+        packet.set_dts(packet.dts().map(|t| t - origin));
+        Some(item)
+    }
+
+    /// Reads one packet and queues what comes of it.
+    fn step(&mut self) -> Result<()> {
+        let next = match self.ahead.pop_front() {
+            None => self.demux()?,
+            packet => packet,
+        };
+        let Some(mut packet) = next else {
+            return self.finish();
+        };
+        let Some(&track) = self.tracks.get(packet.stream()) else {
+            self.report.late_packets += 1;
+            self.warn(self.report.late_packets, || {
+                "a stream that begins in the middle of the file is left out".into()
+            });
+            return Ok(());
+        };
+        if let Some(jump) = self.timeline.place(&mut packet, track.tb, track.steady()) {
+            self.jumped(&jump);
+        }
+        if packet.is_corrupt() {
+            self.corrupt();
+        }
+        if packet.stream() != self.main {
+            self.queue.push_back(Item::Packet(Packet {
+                packet,
+                time_base: track.tb,
+            }));
+        } else if self.stage == Stage::Reading {
+            self.decode(&packet)?;
+        }
+        if self.stage == Stage::PictureDone && self.others_done() {
+            self.stage = Stage::Done;
+        }
+        Ok(())
+    }
+
+    /// Whether no stream can still hold packets of the wanted part.
+    fn others_done(&self) -> bool {
+        let late = |t: i64, lag| {
+            self.trim
+                .end
+                .is_some_and(|end| t >= end.saturating_add(lag))
+        };
+        let sounds = self.tracks.iter().enumerate();
+        late(self.timeline.latest(), LAG)
+            || sounds
+                .filter(|(_, t)| t.medium == Type::Audio)
+                .all(|(i, _)| self.timeline.reached(i).is_some_and(|t| late(t, 0)))
+    }
+
+    /// The next packet as the demuxer gives it; `None` at the end.
+    fn demux(&mut self) -> Result<Option<ffmpeg::Packet>> {
+        loop {
+            if self.location.interrupted() {
+                return Err(Error::Stopped);
+            }
+            let mut packet = ffmpeg::Packet::empty();
+            match packet.read(&mut self.input) {
+                Ok(()) => {
+                    self.damaged_in_a_row = 0;
+                    return Ok(Some(packet));
+                }
+                Err(ffmpeg::Error::Eof) => return Ok(None),
+                Err(ffmpeg::Error::Exit) => return Err(Error::Stopped),
+                // Demuxers step over a damaged place; one that cannot would say the same for ever.
+                Err(ffmpeg::Error::InvalidData) if self.damaged_in_a_row < DAMAGED_IN_A_ROW => {
+                    self.damaged_in_a_row += 1;
+                }
+                Err(ffmpeg::Error::InvalidData) => return Ok(None),
+                // A capture device has nothing yet.
+                Err(ffmpeg::Error::Other { errno }) if errno == ffmpeg::error::EAGAIN => {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                Err(e) => {
+                    return Err(self.location.error(format!(
+                        "reading failed at {:.3} s: {e}; check the disk or the connection, then try again",
+                        seconds(self.timeline.latest().max(0))
+                    )));
+                }
+            }
+        }
+    }
+
+    fn decode(&mut self, packet: &ffmpeg::Packet) -> Result<()> {
+        if packet
+            .side_data()
+            .any(|d| d.kind() == SideData::EncryptionInfo)
+        {
+            return Err(self.location.error(ENCRYPTED));
+        }
+        match self.decoder.send_packet(packet) {
+            Ok(()) => {}
+            Err(ffmpeg::Error::Eof) => return Ok(()),
+            Err(e) => {
+                self.last_refusal = Some(e);
+                if !packet.is_corrupt() {
+                    self.corrupt();
+                }
+            }
+        }
+        self.drain()
+    }
+
+    /// Takes all frames that the decoder has ready.
+    fn drain(&mut self) -> Result<()> {
+        let mut refused = 0;
+        while self.stage == Stage::Reading {
+            let mut frame = ffmpeg::frame::Video::empty();
+            match self.decoder.receive_frame(&mut frame) {
+                Ok(()) => self.accept(frame)?,
+                Err(ffmpeg::Error::Eof) => break,
+                Err(ffmpeg::Error::Other { errno }) if errno == ffmpeg::error::EAGAIN => break,
+                Err(e) => {
+                    self.last_refusal = Some(e);
+                    self.corrupt();
+                    refused += 1;
+                    if refused > DAMAGED_IN_A_ROW {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a decoded frame its time and its place in the queue.
+    fn accept(&mut self, mut frame: ffmpeg::frame::Video) -> Result<()> {
+        let (pts, own) = self.clock.place(frame.timestamp(), frame.packet().duration);
+        self.release_held(pts);
+        let time = pts.rescale(self.tb, TIME_BASE);
+        if self.trim.ended(time) {
+            self.stage = Stage::PictureDone;
+        }
+        if !self.trim.begun(time) || self.trim.ended(time) {
+            return Ok(());
+        }
+        if frame.is_corrupt() || frame.has_decode_errors() {
+            self.report.damaged_frames += 1;
+            self.warn_damaged();
+        }
+        frame = self.reshape(frame, time)?;
+        frame.set_pts(Some(pts));
+        let decoded = Decoded {
+            index: 0,
+            pts,
+            duration: 0,
+            picture: Picture(frame),
+        };
+        match own {
+            Some(duration) => self.yield_frame(decoded, duration),
+            None => self.held = Some(decoded),
+        }
+        Ok(())
+    }
+
+    /// The held frame lasts until `next`.
+    fn release_held(&mut self, next: i64) {
+        if let Some(frame) = self.held.take() {
+            let duration = next - frame.pts;
+            self.yield_frame(frame, duration);
+        }
+    }
+
+    fn yield_frame(&mut self, mut frame: Decoded, duration: i64) {
+        let end = self.trim.end.map(|end| end.rescale(TIME_BASE, self.tb));
+        let room = end.map_or(i64::MAX, |end| end - frame.pts);
+        frame.duration = duration.min(room).max(1);
+        self.queue.push_back(Item::Frame(frame));
+    }
+
+    /// A frame in the size and pixel format of the first one.
+    fn reshape(&mut self, frame: ffmpeg::frame::Video, time: i64) -> Result<ffmpeg::frame::Video> {
+        let Some(like) = &self.shape else {
+            self.shape = Some(ffi::template(&frame));
+            return Ok(frame);
+        };
+        if (like.format(), like.width(), like.height())
+            == (frame.format(), frame.width(), frame.height())
+        {
+            self.report.size_changes += u64::from(self.rescaler.take().is_some());
+            return Ok(frame);
+        }
+        let failed = |e| {
+            let why = format!(
+                "the picture changes its size at {:.3} s and cannot be scaled: {e}",
+                seconds(time)
+            );
+            self.location.error(why)
+        };
+        let mut rescaler = match self.rescaler.take().filter(|r| r.takes(&frame)) {
+            Some(rescaler) => rescaler,
+            None => {
+                self.report.size_changes += 1;
+                ffi::Rescaler::new(&frame, like).map_err(failed)?
+            }
+        };
+        let scaled = rescaler.convert(&frame, like).map_err(failed)?;
+        self.rescaler = Some(rescaler);
+        let shape = |f: &ffmpeg::frame::Video| {
+            format!(
+                "{}x{} {}",
+                f.width(),
+                f.height(),
+                probe::pixel_name(f.format())
+            )
+        };
+        let (from, to) = (shape(&frame), shape(like));
+        self.warn(self.report.size_changes, || {
+            format!(
+                "from {:.3} s on the picture is {from}; it is scaled to the first frame's {to}",
+                seconds(time)
+            )
+        });
+        Ok(scaled)
+    }
+
+    /// The end of the file: what the decoder still holds, and the last frame's duration.
+    fn finish(&mut self) -> Result<()> {
+        if self.stage == Stage::Reading && self.decoder.send_eof().is_ok() {
+            self.drain()?;
+        }
+        let nominal = self.clock.nominal();
+        if let Some(frame) = self.held.take() {
+            self.yield_frame(frame, nominal);
+        }
+        self.stage = Stage::Done;
+        self.check_length();
+        Ok(())
+    }
+
+    /// Says so where the file ends long before its header does.
+    fn check_length(&mut self) {
+        let promised = match self.container.duration {
+            Some(d) if self.container.duration_is_written && self.trim.end.is_none() => d,
+            _ => return,
+        };
+        let reached = self.timeline.latest().max(0);
+        if promised - reached > (promised / 50).max(1_000_000) {
+            self.report.truncated = true;
+            self.warnings.push(format!(
+                "the file ends at {:.3} s, though its header promises {:.3} s: it is cut short; everything up to \
+                 there is used",
+                seconds(reached),
+                seconds(promised)
+            ));
+        }
+    }
+
+    fn jumped(&mut self, jump: &Jump) {
+        self.report.discontinuities += 1;
+        self.warn(self.report.discontinuities, || {
+            format!(
+                "the clock jumps by {:.3} s at {:.3} s; the jump is closed up for all streams alike",
+                jump.by, jump.at
+            )
+        });
+    }
+
+    fn corrupt(&mut self) {
+        self.report.corrupt_packets += 1;
+        self.warn_damaged();
+    }
+
+    fn warn_damaged(&mut self) {
+        let at = seconds(self.timeline.latest().max(0));
+        self.warn(self.report.corrupt_packets + self.report.damaged_frames, || {
+            format!("damaged data near {at:.3} s; what can be saved of it is used, and the rest goes on")
+        });
+    }
+
+    /// Keeps the first warning of a kind; the report counts the others.
+    fn warn(&mut self, nth: u64, text: impl FnOnce() -> String) {
+        if nth == 1 {
+            self.warnings.push(text());
+        }
+    }
+}
+
+/// Chooses the main video and opens its decoder.
+fn open_decoder(
+    location: &Location,
+    input: &ffmpeg::format::context::Input,
+    threads: usize,
+    options: Dictionary<'_>,
+) -> Result<(usize, ffmpeg::decoder::Video)> {
+    let Some(stream) = probe::main_video(input).and_then(|i| input.stream(i)) else {
+        return Err(location.error(no_video(input)));
+    };
+    // Matroska's demuxer hands encrypted frames on as they are and only leaves the key's name.
+    if stream.metadata().get("enc_key_id").is_some() {
+        return Err(location.error(ENCRYPTED));
+    }
+    let id = stream.parameters().id();
+    let refused = |e| location.error(format!("its {} video cannot be decoded: {e}", id.name()));
+    let codec = ffmpeg::decoder::find(id).ok_or_else(|| {
+        location.error(format!(
+            "FFmpeg here has no decoder for its {} video; `ffmpeg -decoders` lists those it has",
+            id.name()
+        ))
+    })?;
+    let context = ffmpeg::codec::Context::from_parameters(stream.parameters()).map_err(refused)?;
+    let mut decoder = context.decoder();
+    decoder.set_packet_time_base(stream.time_base());
+    let (decoder, unknown) =
+        ffi::open_decoder(decoder, codec, threads, options).map_err(refused)?;
+    match unknown.iter().next() {
+        Some((key, _)) => Err(Error::Usage(format!(
+            "--input-option {key}: neither the {} reader nor the {} decoder has an option of that name; see `ffmpeg \
+             -h demuxer={0}`",
+            input.format().name(),
+            id.name()
+        ))),
+        None => Ok((stream.index(), decoder)),
+    }
+}
+
+/// Why nothing in the file can be coloured.
+fn no_video(input: &ffmpeg::format::context::Input) -> &'static str {
+    let has = |medium| input.streams().any(|s| s.parameters().medium() == medium);
+    if has(Type::Video) {
+        "its only picture is cover art: there is no video to colorize; extract the picture first to colorize it"
+    } else if has(Type::Audio) {
+        "it holds only sound: there is no video to colorize"
+    } else {
+        "it holds no video stream; check it with ffprobe"
+    }
+}
