@@ -93,6 +93,8 @@ impl Controls {
 pub struct Report {
     /// What the source saw: frames, damage, discontinuities.
     pub source: SourceReport,
+    /// Sentences about the source for the user; each kind once.
+    pub warnings: Vec<String>,
     /// What each sink wrote.
     pub written: Vec<Written>,
     /// Wall time in seconds, from the first packet to the renamed file.
@@ -125,7 +127,7 @@ impl Budget {
 /// # Errors
 /// The first failure of any stage, never an echo of it; [`Error::Stopped`] after [`Controls::abort`].
 pub fn run(
-    source: Source,
+    mut source: Source,
     sinks: Vec<Box<dyn Sink>>,
     colorizer: &mut dyn Colorizer,
     options: &Options,
@@ -145,15 +147,15 @@ pub fn run(
     let (to_merge, steady) = edge(budget.edge);
     let (to_encode, merged) = edge(budget.edge);
 
-    let (source, sinks, mut stages) = thread::scope(|scope| {
+    let (sinks, mut stages) = thread::scope(|scope| {
         let mut stages = Stages::new(scope);
-        let a = stages.spawn("decode", || decode(source, to_plan, controls))?;
+        let a = stages.spawn("decode", || decode(&mut source, to_plan, controls))?;
         let b = stages.spawn("plan", || plan(decoded, to_infer, thumbs))?;
         let c = stages.spawn("infer", || infer(planned, to_steady, colorizer, budget.batch, info.rotation))?;
         let d = stages.spawn("steady", || steady_stage(inferred, to_merge, filter))?;
         let e = stages.spawn("merge", || merge(steady, to_encode, merger))?;
         let f = stages.spawn("encode", || encode(merged, sinks, &info, controls))?;
-        let source = stages.join(a);
+        stages.join(a);
         stages.join(b);
         stages.join(c);
         stages.join(d);
@@ -161,18 +163,18 @@ pub fn run(
         let sinks = stages.join(f);
         let meters = stages.finish()?;
         // Both are there: a missing one is a failure that `finish` has told.
-        Ok::<_, Error>((source, sinks.unwrap_or_default(), meters))
+        Ok::<_, Error>((sinks.unwrap_or_default(), meters))
     })?;
     let (written, draining) = publish(sinks, controls)?;
     if let Some(encode) = stages.last_mut() {
         encode.busy += draining;
     }
-    let source = source.unwrap_or_default();
-    Ok(Report { source, written, seconds: since.elapsed().as_secs_f64(), stages })
+    let (warnings, source) = (source.take_warnings(), source.report());
+    Ok(Report { source, warnings, written, seconds: since.elapsed().as_secs_f64(), stages })
 }
 
 /// Reads and decodes until the end of the film or the user's wish.
-fn decode(mut source: Source, out: Sender<Decoded>, controls: &Controls) -> Result<SourceReport> {
+fn decode(source: &mut Source, out: Sender<Decoded>, controls: &Controls) -> Result<()> {
     while !controls.is_finishing() {
         controls.check()?;
         match source.next()? {
@@ -180,8 +182,7 @@ fn decode(mut source: Source, out: Sender<Decoded>, controls: &Controls) -> Resu
             None => break,
         }
     }
-    controls.check()?;
-    Ok(source.report())
+    controls.check()
 }
 
 /// Decides from luma alone which frames the network sees. For now all of them: a frame's colour is its own.
@@ -296,9 +297,12 @@ fn encode(
 }
 
 /// Finishes every sink; what they wrote and the seconds it took to drain them.
-fn publish(sinks: Vec<Box<dyn Sink>>, controls: &Controls) -> Result<(Vec<Written>, f64)> {
+fn publish(mut sinks: Vec<Box<dyn Sink>>, controls: &Controls) -> Result<(Vec<Written>, f64)> {
     controls.check()?;
     let since = Instant::now();
+    if controls.is_finishing() {
+        sinks.iter_mut().for_each(|sink| sink.cut());
+    }
     let written = sinks.into_iter().map(|sink| sink.finish()).collect::<Result<_>>()?;
     Ok((written, since.elapsed().as_secs_f64()))
 }

@@ -244,7 +244,7 @@ impl AbMap {
 
     /// Turns a map from upright (display) orientation to that of the coded picture. `rotation` is
     /// [`VideoInfo::rotation`]: the clockwise turn that makes the coded picture upright, undone here.
-    pub fn rotate(self, rotation: u16) -> Self {
+    pub fn rotated_to_coded(self, rotation: u16) -> Self {
         let back = (360 - rotation % 360) % 360;
         let (size, a) = turned(&self.a, (self.width, self.height), back);
         let (_, b) = turned(&self.b, (self.width, self.height), back);
@@ -310,7 +310,11 @@ mod tests {
                 a,
                 b,
             };
-            assert_eq!(upright.rotate(rotation), coded, "{rotation} degrees");
+            assert_eq!(
+                upright.rotated_to_coded(rotation),
+                coded,
+                "{rotation} degrees"
+            );
         }
     }
 }

@@ -193,11 +193,12 @@ impl ColorizeArgs {
         let bar = Arc::new(ui.progress(&name, total));
         let drawn = bar.clone();
         let controls = controls.clone().with_progress(move |p| drawn.at(p.frames, p.seconds));
-        let result = colorize::run(source, sinks, colorizer, &self.options(colorizer), &controls);
+        let options = self.options(colorizer);
+        let result = colorize::run(source, sinks, colorizer, &options, &controls);
         bar.done();
         let report = result?;
-        report.source.warnings.iter().for_each(|w| ui.warn(w));
-        warnings.extend(report.source.warnings.iter().cloned());
+        report.warnings.iter().for_each(|w| ui.warn(w));
+        warnings.extend(report.warnings.iter().cloned());
         let summary = Summary::new(input.to_string_lossy().into_owned(), colorizer.describe(), warnings, report);
         if self.json {
             println!("{}", serde_json::to_string(&summary).map_err(|e| Error::internal("summary", e))?);
@@ -208,7 +209,7 @@ impl ColorizeArgs {
     }
 
     fn output_for(&self, input: &OsStr) -> Result<OsString> {
-        let own = media::default_output(input, self.encoding.format.as_deref());
+        let own = media::default_output(input);
         match &self.output {
             None => Ok(own.into_os_string()),
             Some(output) if is_folder(output) => {

@@ -4,6 +4,7 @@ mod colorize;
 mod completions;
 mod info;
 mod summary;
+mod train;
 mod ui;
 
 use clap::{Args, Parser, Subcommand};
@@ -51,6 +52,8 @@ struct Voice {
 enum Verb {
     /// Colorize films, stills or streams
     Colorize(Box<colorize::ColorizeArgs>),
+    /// Train a generator on colour photographs
+    Train(train::TrainArgs),
     /// Tell what a film or a model is
     Info(info::InfoArgs),
     /// Print a completion script for a shell
@@ -71,10 +74,11 @@ impl Cli {
     /// # Errors
     /// What the command could not do; the message is for people.
     pub fn run(self) -> Result<()> {
-        crate::media::init(self.voice.verbose);
+        crate::media::init(u8::from(self.voice.verbose));
         let ui = Ui::new(self.voice.verbose, self.voice.quiet);
         match self.verb {
             Verb::Colorize(args) => args.run(&ui),
+            Verb::Train(args) => args.run(&std::sync::atomic::AtomicBool::new(false)),
             Verb::Info(args) => args.run(),
             Verb::Completions(args) => args.run(),
         }

@@ -6,7 +6,7 @@
 use super::container::{Clock, Target, name_of};
 use super::ffi::output::{self as ffi, Dict, Settings, Shape, StreamCopy, Tags};
 use super::output::OutputOptions;
-use super::picture::Layout;
+use super::layout::Layout;
 use crate::error::{Error, Result, shown};
 use crate::frame::{Matrix, Range, Sampling, VideoInfo};
 use ffmpeg_next as ffmpeg;

@@ -4,13 +4,17 @@
 //!   they come.
 //! - [`Sink`] is what the end of the pipeline talks to: [`output`] encodes and muxes into any container, [`null`]
 //!   counts, [`preview`] draws a before/after sheet.
-//! - [`Picture`] is a decoded or merged frame, by reference; [`picture`] knows every pixel format's luma.
+//! - [`Picture`] is a decoded or merged frame, by reference; `luma` reads every pixel format, [`Merger`] gives it new
+//!   chroma, [`Layout`] is what an encoder takes.
 
 mod container;
 mod encoder;
 mod ffi;
 mod input;
+mod layout;
 mod location;
+mod luma;
+mod merge;
 mod null;
 mod output;
 mod picture;
@@ -18,15 +22,20 @@ mod preview;
 mod probe;
 mod publish;
 mod reader;
+mod stdin;
 mod streams;
+mod thumb;
 mod timeline;
 
 pub use container::default_output;
 pub use input::{InputOptions, Source, SourceInfo, SourceReport};
+pub use layout::Layout;
+pub use merge::Merger;
 pub use null::NullSink;
 pub use output::{FileSink, OutputOptions};
-pub use picture::{Layout, Merger, Packet, Picture, Thumbnailer};
+pub use picture::{Packet, Picture};
 pub use preview::PreviewSink;
+pub use thumb::Thumbnailer;
 
 use crate::{error::Result, frame::Merged};
 

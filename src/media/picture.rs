@@ -1,7 +1,15 @@
-//! Pictures by reference, and what every pixel format's luma looks like. (stub: replaced by its owner)
+//! Pictures and packets by reference, and how the samples of a decoded frame lie.
 
-use super::*;
-use crate::frame::{AbMap, Sampling, Thumb, VideoInfo};
+use super::ffi::{self, Components};
+use crate::{
+    error::{Error, Result},
+    frame::{Matrix, Primaries, Range, Sampling},
+};
+use ffmpeg::{
+    chroma::Location,
+    color::{self, Space, TransferCharacteristic as Transfer},
+    format::Pixel,
+};
 use ffmpeg_next as ffmpeg;
 
 /// A decoded or merged frame, by reference; never written to once made.
@@ -13,44 +21,245 @@ pub struct Packet {
     pub(super) time_base: ffmpeg::Rational,
 }
 
-/// What the encoder takes: a pixel format and how its samples lie.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Layout {
-    pub(super) pixel: ffmpeg::format::Pixel,
-    /// Depth, subsampling, range and matrix of the output.
-    pub sampling: Sampling,
+impl Picture {
+    /// Width and height in samples, as coded.
+    pub fn size(&self) -> (usize, usize) {
+        (self.0.width() as usize, self.0.height() as usize)
+    }
+
+    /// FFmpeg's name of the pixel format.
+    pub fn pixel_format(&self) -> &'static str {
+        self.0.format().descriptor().map_or("unknown", |d| d.name())
+    }
+
+    /// How its samples lie.
+    pub fn sampling(&self) -> Sampling {
+        sampling_of(&self.0)
+    }
+
+    /// The whole picture at another size as R'G'B', 8 bits: `3 * width * height` values, row-major, in the orientation
+    /// of the coded picture. Areas are averaged where it shrinks.
+    ///
+    /// # Errors
+    /// swscale cannot read the pixel format.
+    pub fn to_rgb(&self, width: usize, height: usize) -> Result<Vec<u8>> {
+        let from = scale_end(&self.0);
+        let to = ffi::ScaleEnd {
+            pixel: Pixel::RGB24,
+            width: width as u32,
+            height: height as u32,
+            full: true,
+            ..from
+        };
+        let mut scaler = ffi::Scaler::new(from, to).ok_or_else(|| unreadable(from.pixel))?;
+        let rgb = scaler.run(&self.0)?;
+        let rows = (0..height).map(|y| ffi::row(&rgb, 0, y, 3 * width).unwrap_or_default());
+        Ok(rows.collect::<Vec<_>>().concat())
+    }
 }
 
-/// merge: (source luma, ab map) -> picture in the sink's layout.
-pub struct Merger {}
-
-impl Merger {
-    /// For pictures of `info`, to be encoded as `layout`.
-    pub fn new(_info: &VideoInfo, _layout: &Layout) -> Result<Self> {
-        Ok(Self {})
-    }
-    /// The same picture with the chroma of `ab`.
-    pub fn merge(&mut self, _picture: &Picture, _ab: &AbMap) -> Result<Picture> {
-        Err(crate::Error::internal("merge", "stub"))
-    }
+/// What is said of a pixel format that nobody can read.
+pub(super) fn unreadable(pixel: Pixel) -> Error {
+    let name = pixel.descriptor().map_or("unknown", |d| d.name());
+    let why = format!(
+        "pixel format {name} cannot be read; convert the film first, for example with `ffmpeg -i FILM -pix_fmt yuv420p \
+         -c:v ffv1 readable.mkv`"
+    );
+    Error::input("video", why)
 }
 
-/// plan: luma -> upright lightness thumbnail.
-pub struct Thumbnailer {}
-
-impl Thumbnailer {
-    /// Thumbnails of `size` (upright) from pictures of `info`.
-    pub fn new(_info: &VideoInfo, _size: (usize, usize)) -> Self {
-        Self {}
-    }
-    /// Area-averaged lightness.
-    pub fn thumb(&mut self, _picture: &Picture) -> Result<Thumb> {
-        Err(crate::Error::internal("plan", "stub"))
+/// A frame as one end of a swscale conversion, with the tags that are used where it has none.
+pub(super) fn scale_end(frame: &ffmpeg::frame::Video) -> ffi::ScaleEnd {
+    let sampling = sampling_of(frame);
+    ffi::ScaleEnd {
+        pixel: frame.format(),
+        width: frame.width(),
+        height: frame.height(),
+        space: Tags::of(&sampling).space,
+        full: sampling.range == Range::Full,
     }
 }
 
 /// How the samples of a decoded frame lie, with the tags that are used where it has none: matrix 601 below 720 lines,
-/// else 709; limited range, but full for grey formats; chroma left, but centre for JPEG-like.
-pub(super) fn sampling_of(_frame: &ffmpeg::frame::Video) -> Sampling {
-    unreachable!("stub")
+/// else 709, and BT.709 primaries; limited range, but full for grey and RGB formats; chroma left, but centre for the
+/// "J" formats. For formats that hold no Y', it says how the Y' lies that they are converted to.
+///
+/// Constant-luminance BT.2020 counts as non-constant: the same weights. Matrices whose chroma is no colour difference
+/// (YCgCo, ICtCp, RGB in a Y'CbCr format) are replaced by the default: luma stays what it is, and the chroma that is
+/// written is tagged as what it is.
+pub(super) fn sampling_of(frame: &ffmpeg::frame::Video) -> Sampling {
+    let pixel = frame.format();
+    let (log2_w, log2_h) = pixel
+        .descriptor()
+        .map_or((0, 0), |d| (d.log2_chroma_w(), d.log2_chroma_h()));
+    let full = is_jpeg(pixel) || !has_chroma(pixel);
+    let range = match frame.color_range() {
+        color::Range::JPEG => Range::Full,
+        color::Range::MPEG if has_luma(pixel) => Range::Limited,
+        _ if full => Range::Full,
+        _ => Range::Limited,
+    };
+    Sampling {
+        depth: depth_of(pixel),
+        log2_w,
+        log2_h,
+        chroma_offset: offset_of(frame, log2_w, log2_h),
+        range,
+        matrix: matrix_of(frame.color_space(), frame.height()),
+        primaries: primaries_of(frame.color_primaries()),
+        interlaced: frame.is_interlaced(),
+    }
+}
+
+/// Bits of Y': those of the first component, but at least 8; 16 for floats and for what is not read component by
+/// component.
+fn depth_of(pixel: Pixel) -> u8 {
+    let Some(c) = Components::of(pixel) else {
+        return 8;
+    };
+    if c.float() {
+        return 16;
+    }
+    let components = &c.list[..c.count];
+    let deepest = components.iter().map(|c| c.depth).max().unwrap_or(8);
+    (deepest.clamp(8, 16)) as u8
+}
+
+/// Whether the format has a luma component of its own.
+pub(super) fn has_luma(pixel: Pixel) -> bool {
+    Components::of(pixel)
+        .is_some_and(|c| !(c.rgb() || c.palette() || c.bits() || c.opaque() || is_xyz(pixel)))
+}
+
+/// Whether the format has Y'CbCr chroma.
+fn has_chroma(pixel: Pixel) -> bool {
+    has_luma(pixel) && Components::of(pixel).is_some_and(|c| c.count >= 3)
+}
+
+/// CIE XYZ, which FFmpeg's descriptors do not tell from Y'CbCr.
+pub(super) fn is_xyz(pixel: Pixel) -> bool {
+    matches!(pixel, Pixel::XYZ12LE | Pixel::XYZ12BE)
+}
+
+/// The deprecated formats that mean "the same, full range".
+pub(super) fn is_jpeg(pixel: Pixel) -> bool {
+    use Pixel::*;
+    matches!(pixel, YUVJ411P | YUVJ420P | YUVJ422P | YUVJ440P | YUVJ444P)
+}
+
+/// Where the first chroma sample sits. FFmpeg's locations are of the halves of a 4:2:0 cell; in wider cells they are
+/// the ends and the middle too.
+fn offset_of(frame: &ffmpeg::frame::Video, log2_w: u8, log2_h: u8) -> (f32, f32) {
+    let (x, y) = match frame.chroma_location() {
+        Location::Center => (0.5, 0.5),
+        Location::TopLeft => (0.0, 0.0),
+        Location::Top => (0.5, 0.0),
+        Location::BottomLeft => (0.0, 1.0),
+        Location::Bottom => (0.5, 1.0),
+        Location::Unspecified if is_jpeg(frame.format()) => (0.5, 0.5),
+        Location::Left | Location::Unspecified => (0.0, 0.5),
+    };
+    let reach = |log2: u8| ((1u8 << log2) - 1) as f32;
+    (x * reach(log2_w), y * reach(log2_h))
+}
+
+fn matrix_of(space: Space, lines: u32) -> Matrix {
+    match space {
+        Space::BT709 => Matrix::BT709,
+        Space::BT470BG | Space::SMPTE170M => Matrix::BT601,
+        Space::BT2020NCL | Space::BT2020CL => Matrix::BT2020,
+        Space::FCC => Matrix::FCC,
+        Space::SMPTE240M => Matrix::SMPTE240M,
+        _ if lines < 720 => Matrix::BT601,
+        _ => Matrix::BT709,
+    }
+}
+
+fn primaries_of(tag: color::Primaries) -> Primaries {
+    use color::Primaries as P;
+    match tag {
+        P::SMPTE170M | P::SMPTE240M => Primaries::SMPTE170M,
+        P::BT470BG => Primaries::BT470BG,
+        P::BT2020 => Primaries::BT2020,
+        _ => Primaries::BT709,
+    }
+}
+
+/// FFmpeg's tags of a sampling: what is written into frames, and what the encoder must be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tags {
+    /// Matrix.
+    pub space: Space,
+    /// Code values used.
+    pub range: color::Range,
+    /// Primaries.
+    pub primaries: color::Primaries,
+    /// Transfer curve, where the source does not say: BT.709, as every player takes untagged video.
+    pub transfer: Transfer,
+    /// Where chroma sits; unspecified in 4:4:4.
+    pub location: Location,
+}
+
+impl Tags {
+    /// Of a sampling.
+    pub fn of(sampling: &Sampling) -> Self {
+        use color::Primaries as P;
+        let m = sampling.matrix;
+        let space = [
+            (Matrix::BT601, Space::SMPTE170M),
+            (Matrix::BT2020, Space::BT2020NCL),
+            (Matrix::FCC, Space::FCC),
+            (Matrix::SMPTE240M, Space::SMPTE240M),
+        ];
+        let primaries = [
+            (Primaries::SMPTE170M, P::SMPTE170M),
+            (Primaries::BT470BG, P::BT470BG),
+            (Primaries::BT2020, P::BT2020),
+        ];
+        let named = primaries.iter().find(|(p, _)| *p == sampling.primaries);
+        Self {
+            space: (space.iter().find(|(k, _)| *k == m)).map_or(Space::BT709, |&(_, tag)| tag),
+            range: match sampling.range {
+                Range::Full => color::Range::JPEG,
+                Range::Limited => color::Range::MPEG,
+            },
+            primaries: named.map_or(P::BT709, |&(_, tag)| tag),
+            transfer: Transfer::BT709,
+            location: location_of(sampling),
+        }
+    }
+
+    /// Writes them into a frame. A tag of the source that means the same is left as it is: BT.470 BG and SMPTE 170M
+    /// are one matrix, constant-luminance BT.2020 becomes what was computed.
+    pub fn write(&self, frame: &mut ffmpeg::frame::Video) {
+        let lines = frame.height();
+        let kept = frame.color_space();
+        let same = matrix_of(kept, lines) == matrix_of(self.space, lines);
+        if !(same && matches!(kept, Space::BT470BG | Space::SMPTE170M)) {
+            frame.set_color_space(self.space);
+        }
+        frame.set_color_range(self.range);
+        frame.set_color_primaries(self.primaries);
+        if frame.color_transfer_characteristic() == Transfer::Unspecified {
+            frame.set_color_transfer_characteristic(self.transfer);
+        }
+        ffi::set_chroma_location(frame, self.location);
+    }
+}
+
+fn location_of(sampling: &Sampling) -> Location {
+    let Sampling { log2_w, log2_h, .. } = *sampling;
+    let (x, y) = sampling.chroma_offset;
+    if log2_w == 0 && log2_h == 0 {
+        return Location::Unspecified;
+    }
+    let last = ((1u8 << log2_h) - 1) as f32;
+    match (x > 0.0, log2_h > 0 && y == 0.0, log2_h > 0 && y == last) {
+        (false, true, _) => Location::TopLeft,
+        (false, _, true) => Location::BottomLeft,
+        (false, ..) => Location::Left,
+        (true, true, _) => Location::Top,
+        (true, _, true) => Location::Bottom,
+        (true, ..) => Location::Center,
+    }
 }
