@@ -24,12 +24,12 @@ fn ingredients(lab: &Lab) {
 }
 
 const TRACKS: &str = "-f lavfi -i testsrc2=s=160x120:r=25:d=2 -f lavfi -i sine=440:r=48000:d=2 \
-    -f lavfi -i sine=880:r=48000:d=2 -i lines.srt -i meta.txt -map_metadata 4 -map_chapters 4";
+    -f lavfi -i sine=880:r=48000:d=2 -i lines.srt -i meta.txt";
 
 /// A Matroska film with one of everything.
 fn rich_mkv(lab: &Lab) -> PathBuf {
     ingredients(lab);
-    let maps = "-map 0:v -map 1:a -map 2:a -map 3 -map 3";
+    let maps = "-map_metadata 4 -map_chapters 4 -map 0:v -map 1:a -map 2:a -map 3 -map 3";
     let codecs = "-c:v libx264 -pix_fmt yuv420p -c:a:0 aac -c:a:1 flac -c:s:0 srt -c:s:1 ass";
     let names = "-metadata:s:a:0 language=eng -metadata:s:a:0 title=Piano -metadata:s:a:1 language=fra \
         -metadata:s:s:0 language=eng -metadata:s:s:1 language=ger -metadata:s:v language=und";
@@ -46,7 +46,7 @@ fn rich_mkv(lab: &Lab) -> PathBuf {
 /// An MP4 film with one of everything.
 fn rich_mp4(lab: &Lab) -> PathBuf {
     ingredients(lab);
-    let maps = "-i cover.png -map 0:v -map 1:a -map 2:a -map 3 -map 5:v";
+    let maps = "-i cover.png -map_metadata 4 -map_chapters 4 -map 0:v -map 1:a -map 2:a -map 3 -map 5:v";
     let codecs = "-c:v:0 libx264 -pix_fmt yuv420p -c:v:1 png -c:a:0 aac -c:a:1 mp2 -c:s mov_text";
     let names =
         "-metadata:s:a:0 language=eng -metadata:s:a:1 language=fra -metadata:s:s:0 language=ger";
