@@ -36,7 +36,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { batch: 1, temporal: "off".into() }
+        Self {
+            batch: 1,
+            temporal: "off".into(),
+        }
     }
 }
 
@@ -60,7 +63,10 @@ pub struct Progress {
 impl Controls {
     /// Controls that report progress to `f`, which is called from the encode stage after each frame.
     pub fn with_progress(self, f: impl Fn(Progress) + Send + Sync + 'static) -> Self {
-        Self { progress: Some(Arc::new(f)), ..self }
+        Self {
+            progress: Some(Arc::new(f)),
+            ..self
+        }
     }
 
     /// The source stops, everything that was read is coloured, the output is playable.
@@ -84,7 +90,11 @@ impl Controls {
     }
 
     fn check(&self) -> Result<()> {
-        if self.abort.load(Ordering::Relaxed) { Err(Error::Stopped) } else { Ok(()) }
+        if self.abort.load(Ordering::Relaxed) {
+            Err(Error::Stopped)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -115,7 +125,10 @@ struct Budget {
 
 impl Budget {
     fn new(batch: usize) -> Self {
-        Self { edge: 1, batch: batch.max(1) }
+        Self {
+            edge: 1,
+            batch: batch.max(1),
+        }
     }
 }
 
@@ -135,9 +148,14 @@ pub fn run(
 ) -> Result<Report> {
     let since = Instant::now();
     let info = source.info().video.clone();
-    let layout = sinks.iter().find_map(|s| s.layout()).ok_or_else(|| Error::Usage("no output".into()))?;
+    let layout = sinks
+        .iter()
+        .find_map(|s| s.layout())
+        .ok_or_else(|| Error::Usage("no output".into()))?;
     let merger = Merger::new(&info, &layout)?;
-    let thumbs = colorizer.thumb_size(info.display.0, info.display.1).map(|size| Thumbnailer::new(&info, size));
+    let thumbs = colorizer
+        .thumb_size(info.display.0, info.display.1)
+        .map(|size| Thumbnailer::new(&info, size));
     let filter = temporal::by_name(&options.temporal)?;
     let budget = Budget::new(options.batch);
 
@@ -151,7 +169,9 @@ pub fn run(
         let mut stages = Stages::new(scope);
         let a = stages.spawn("decode", || decode(&mut source, to_plan, controls))?;
         let b = stages.spawn("plan", || plan(decoded, to_infer, thumbs))?;
-        let c = stages.spawn("infer", || infer(planned, to_steady, colorizer, budget.batch, info.rotation))?;
+        let c = stages.spawn("infer", || {
+            infer(planned, to_steady, colorizer, budget.batch, info.rotation)
+        })?;
         let d = stages.spawn("steady", || steady_stage(inferred, to_merge, filter))?;
         let e = stages.spawn("merge", || merge(steady, to_encode, merger))?;
         let f = stages.spawn("encode", || encode(merged, sinks, &info, controls))?;
@@ -170,7 +190,13 @@ pub fn run(
         encode.busy += draining;
     }
     let (warnings, source) = (source.take_warnings(), source.report());
-    Ok(Report { source, warnings, written, seconds: since.elapsed().as_secs_f64(), stages })
+    Ok(Report {
+        source,
+        warnings,
+        written,
+        seconds: since.elapsed().as_secs_f64(),
+        stages,
+    })
 }
 
 /// Reads and decodes until the end of the film or the user's wish.
@@ -186,7 +212,11 @@ fn decode(source: &mut Source, out: Sender<Decoded>, controls: &Controls) -> Res
 }
 
 /// Decides from luma alone which frames the network sees. For now all of them: a frame's colour is its own.
-fn plan(frames: Receiver<Decoded>, out: Sender<Planned>, mut thumbs: Option<Thumbnailer>) -> Result<()> {
+fn plan(
+    frames: Receiver<Decoded>,
+    out: Sender<Planned>,
+    mut thumbs: Option<Thumbnailer>,
+) -> Result<()> {
     for item in frames.iter() {
         out.send(match item {
             Item::Packet(packet) => Item::Packet(packet),
@@ -195,7 +225,11 @@ fn plan(frames: Receiver<Decoded>, out: Sender<Planned>, mut thumbs: Option<Thum
                     Some(thumbs) => thumbs.thumb(&frame.picture)?,
                     None => Thumb::empty(),
                 };
-                Item::Frame(Planned { cut: frame.index == 0, thumb: Some(thumb), frame })
+                Item::Frame(Planned {
+                    cut: frame.index == 0,
+                    thumb: Some(thumb),
+                    frame,
+                })
             }
         })?;
     }
@@ -236,16 +270,27 @@ fn infer_batch(
     let keys = thumbs.len();
     let maps = colorizer.predict(&thumbs)?;
     if maps.len() != keys {
-        return Err(Error::internal("infer", format!("{} maps for {keys} thumbnails", maps.len())));
+        return Err(Error::internal(
+            "infer",
+            format!("{} maps for {keys} thumbnails", maps.len()),
+        ));
     }
     for (Planned { frame, cut, .. }, map) in waiting.drain(..).zip(maps) {
-        out.send(Item::Frame(Inferred { frame, cut, ab: Some(map.rotated_to_coded(rotation)) }))?;
+        out.send(Item::Frame(Inferred {
+            frame,
+            cut,
+            ab: Some(map.rotated_to_coded(rotation)),
+        }))?;
     }
     Ok(())
 }
 
 /// Turns colour on key frames into steady colour on every frame.
-fn steady_stage(frames: Receiver<Inferred>, out: Sender<Steady>, mut filter: Box<dyn TemporalFilter>) -> Result<()> {
+fn steady_stage(
+    frames: Receiver<Inferred>,
+    out: Sender<Steady>,
+    mut filter: Box<dyn TemporalFilter>,
+) -> Result<()> {
     for item in frames.iter() {
         match item {
             Item::Packet(packet) => out.send(Item::Packet(packet))?,
@@ -256,7 +301,9 @@ fn steady_stage(frames: Receiver<Inferred>, out: Sender<Steady>, mut filter: Box
 }
 
 fn send_all(out: &Sender<Steady>, frames: Vec<Steady>) -> Result<()> {
-    frames.into_iter().try_for_each(|frame| out.send(Item::Frame(frame)))
+    frames
+        .into_iter()
+        .try_for_each(|frame| out.send(Item::Frame(frame)))
 }
 
 /// Computes Cb and Cr at chroma size and joins them to the source's luma.
@@ -266,7 +313,12 @@ fn merge(frames: Receiver<Steady>, out: Sender<Merged>, mut merger: Merger) -> R
             Item::Packet(packet) => Item::Packet(packet),
             Item::Frame(Steady { frame, ab }) => {
                 let picture = merger.merge(&frame.picture, &ab)?;
-                Item::Frame(Merged { index: frame.index, pts: frame.pts, duration: frame.duration, picture })
+                Item::Frame(Merged {
+                    index: frame.index,
+                    pts: frame.pts,
+                    duration: frame.duration,
+                    picture,
+                })
             }
         })?;
     }
@@ -290,7 +342,10 @@ fn encode(
             }
         }
         if let (Item::Frame(frame), Some(progress)) = (&item, &controls.progress) {
-            progress(Progress { frames: frame.index + 1, seconds: frame.pts as f64 * tick });
+            progress(Progress {
+                frames: frame.index + 1,
+                seconds: frame.pts as f64 * tick,
+            });
         }
     }
     Ok(sinks)
@@ -303,6 +358,9 @@ fn publish(mut sinks: Vec<Box<dyn Sink>>, controls: &Controls) -> Result<(Vec<Wr
     if controls.is_finishing() {
         sinks.iter_mut().for_each(|sink| sink.cut());
     }
-    let written = sinks.into_iter().map(|sink| sink.finish()).collect::<Result<_>>()?;
+    let written = sinks
+        .into_iter()
+        .map(|sink| sink.finish())
+        .collect::<Result<_>>()?;
     Ok((written, since.elapsed().as_secs_f64()))
 }

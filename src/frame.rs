@@ -213,7 +213,11 @@ pub struct Thumb {
 impl Thumb {
     /// What a network that looks at no pixels gets.
     pub fn empty() -> Self {
-        Self { width: 0, height: 0, l: Vec::new() }
+        Self {
+            width: 0,
+            height: 0,
+            l: Vec::new(),
+        }
     }
 }
 

@@ -46,7 +46,16 @@ pub fn edge<F>(frames: usize) -> (Sender<F>, Receiver<F>) {
     // A slot is taken before a frame is sent and given back when it is received.
     let (slot_tx, slot_rx) = channel::bounded(frames);
     let (item_tx, item_rx) = channel::bounded(frames + PACKETS_PER_EDGE);
-    (Sender { items: item_tx, slots: slot_tx }, Receiver { items: item_rx, slots: slot_rx })
+    (
+        Sender {
+            items: item_tx,
+            slots: slot_tx,
+        },
+        Receiver {
+            items: item_rx,
+            slots: slot_rx,
+        },
+    )
 }
 
 impl<F> Sender<F> {
@@ -81,7 +90,10 @@ impl<F> Receiver<F> {
     }
 }
 
-fn waiting<T>(account: &'static std::thread::LocalKey<Cell<Duration>>, wait: impl FnOnce() -> T) -> T {
+fn waiting<T>(
+    account: &'static std::thread::LocalKey<Cell<Duration>>,
+    wait: impl FnOnce() -> T,
+) -> T {
     let since = Instant::now();
     let value = wait();
     account.set(account.get() + since.elapsed());
@@ -124,7 +136,11 @@ pub struct Stages<'scope, 'env> {
 impl<'scope, 'env> Stages<'scope, 'env> {
     /// Stages of one run, inside a thread scope.
     pub fn new(scope: &'scope Scope<'scope, 'env>) -> Self {
-        Self { scope, failures: Vec::new(), meters: Vec::new() }
+        Self {
+            scope,
+            failures: Vec::new(),
+            meters: Vec::new(),
+        }
     }
 
     /// Runs `body` on a thread called `name`. A panic in it becomes an error with that name.
@@ -146,7 +162,10 @@ impl<'scope, 'env> Stages<'scope, 'env> {
     /// Waits for a stage; its value, if it succeeded. Join the stages in pipeline order.
     pub fn join<T>(&mut self, stage: Stage<'scope, T>) -> Option<T> {
         let Ok(ended) = stage.thread.join() else {
-            self.failures.push((Instant::now(), Error::internal(stage.name, "its thread died")));
+            self.failures.push((
+                Instant::now(),
+                Error::internal(stage.name, "its thread died"),
+            ));
             return None;
         };
         self.meters.push(ended.meter);
@@ -173,11 +192,24 @@ impl<'scope, 'env> Stages<'scope, 'env> {
 
 fn run<T>(name: &'static str, body: impl FnOnce() -> Result<T>) -> Ended<T> {
     let since = Instant::now();
-    let result = catch_unwind(AssertUnwindSafe(body))
-        .unwrap_or_else(|panic| Err(Error::internal(name, format!("panicked: {}", panic_message(&*panic)))));
+    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        Err(Error::internal(
+            name,
+            format!("panicked: {}", panic_message(&*panic)),
+        ))
+    });
     let (starved, blocked) = (STARVED.get().as_secs_f64(), BLOCKED.get().as_secs_f64());
     let busy = (since.elapsed().as_secs_f64() - starved - blocked).max(0.0);
-    Ended { meter: Meter { stage: name, busy, starved, blocked }, at: Instant::now(), result }
+    Ended {
+        meter: Meter {
+            stage: name,
+            busy,
+            starved,
+            blocked,
+        },
+        at: Instant::now(),
+        result,
+    }
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -192,7 +224,10 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
 /// first says why.
 fn first_failure(mut failures: Vec<(Instant, Error)>) -> Option<Error> {
     failures.sort_by_key(|(at, _)| *at);
-    let cause = failures.iter().position(|(_, e)| !matches!(e, Error::Disconnected)).unwrap_or(0);
+    let cause = failures
+        .iter()
+        .position(|(_, e)| !matches!(e, Error::Disconnected))
+        .unwrap_or(0);
     (!failures.is_empty()).then(|| failures.swap_remove(cause).1)
 }
 
@@ -256,7 +291,9 @@ mod tests {
         let (tx, rx) = edge(1);
         let result = thread::scope(|s| {
             let mut stages = Stages::new(s);
-            let first = stages.spawn("first", move || frames(10).try_for_each(|f| tx.send(f))).unwrap();
+            let first = stages
+                .spawn("first", move || frames(10).try_for_each(|f| tx.send(f)))
+                .unwrap();
             let second = stages
                 .spawn("second", move || {
                     rx.recv();
@@ -267,19 +304,27 @@ mod tests {
             stages.join(second);
             stages.finish()
         });
-        assert_eq!(result.unwrap_err().to_string(), "film.mp4: the disk is full");
+        assert_eq!(
+            result.unwrap_err().to_string(),
+            "film.mp4: the disk is full"
+        );
     }
 
     #[test]
     fn a_panic_is_an_error_with_the_name_of_its_stage() {
         let result = thread::scope(|s| {
             let mut stages = Stages::new(s);
-            let stage = stages.spawn("merge", || -> Result<()> { panic!("row {} is odd", 7) }).unwrap();
+            let stage = stages
+                .spawn("merge", || -> Result<()> { panic!("row {} is odd", 7) })
+                .unwrap();
             stages.join(stage);
             stages.finish()
         });
         let message = result.unwrap_err().to_string();
-        assert!(message.starts_with("merge: panicked: row 7 is odd"), "{message}");
+        assert!(
+            message.starts_with("merge: panicked: row 7 is odd"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -293,12 +338,20 @@ mod tests {
                     tx.send(Item::Frame(1))
                 })
                 .unwrap();
-            let quick = stages.spawn("quick", move || Ok(rx.iter().count())).unwrap();
+            let quick = stages
+                .spawn("quick", move || Ok(rx.iter().count()))
+                .unwrap();
             stages.join(slow);
             assert_eq!(stages.join(quick), Some(1));
             stages.finish().unwrap()
         });
-        assert!(meters[0].busy >= 0.09 && meters[0].starved == 0.0, "{meters:?}");
-        assert!(meters[1].starved >= 0.09 && meters[1].busy < 0.05, "{meters:?}");
+        assert!(
+            meters[0].busy >= 0.09 && meters[0].starved == 0.0,
+            "{meters:?}"
+        );
+        assert!(
+            meters[1].starved >= 0.09 && meters[1].busy < 0.05,
+            "{meters:?}"
+        );
     }
 }

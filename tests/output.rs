@@ -1,9 +1,9 @@
 //! The output side against the `ffmpeg` and `ffprobe` programs: what is encoded, copied, tagged, refused and published.
-//! Media are drawn into temporary folders; frames of the source go straight through, uncoloured.
+//! Media are drawn into temporary folders; every frame gets neutral chroma.
 
 use autochrome::Error;
-use autochrome::frame::{Item, Merged};
-use autochrome::media::{FileSink, InputOptions, OutputOptions, Sink, Source, Written};
+use autochrome::frame::{AbMap, Item, Merged};
+use autochrome::media::{FileSink, InputOptions, Merger, OutputOptions, Sink, Source, Written};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -70,7 +70,7 @@ fn md5_lines(file: &Path, args: &[&str]) -> Vec<String> {
     String::from_utf8_lossy(&out.stdout)
         .lines()
         .filter(|line| !line.starts_with('#'))
-        .map(|line| line.rsplit(',').next().unwrap().trim().to_string())
+        .map(|line| line.split(',').nth(5).unwrap().trim().to_string())
         .collect()
 }
 
@@ -102,7 +102,7 @@ struct Sent {
     messages: Vec<String>,
 }
 
-/// Pushes a source's own frames and packets straight into an output.
+/// Pushes a source's frames, in grey, and its packets into an output.
 fn send(input: &Path, output: &Path, options: &OutputOptions) -> Result<Sent, Error> {
     send_some(input, output, options, u64::MAX)
 }
@@ -118,6 +118,8 @@ fn send_some(
     let mut source = Source::open(input.as_os_str(), &InputOptions::default())?;
     let sink = FileSink::create(output.as_os_str(), options, &source)?;
     let messages = sink.messages().to_vec();
+    let mut merger = Merger::new(&source.info().video, sink.layout())?;
+    let grey = AbMap::constant(0.0, 0.0);
     let mut sink: Box<dyn Sink> = Box::new(sink);
     while let Some(item) = source.next()? {
         match item {
@@ -130,7 +132,7 @@ fn send_some(
                 index: frame.index,
                 pts: frame.pts,
                 duration: frame.duration,
-                picture: frame.picture,
+                picture: merger.merge(&frame.picture, &grey)?,
             })?,
         }
     }
@@ -244,6 +246,682 @@ fn check_times(input: &Path, output: &Path, codec: &str, container: &str) {
         assert!(
             (a - b - shift).abs() < 0.00051,
             "{codec} in {container}: {b} became {a}, shift {shift}"
+        );
+    }
+}
+
+/// Two sound tracks, two subtitle tracks, chapters, tags, dispositions, a font, a cover.
+fn rich(folder: &Path) -> PathBuf {
+    let srt = "1\n00:00:00,200 --> 00:00:00,700\nHello\n\n2\n00:00:01,000 --> 00:00:01,500\n<i>World</i>\n";
+    std::fs::write(folder.join("s.srt"), srt).unwrap();
+    std::fs::write(folder.join("font.ttf"), vec![7u8; 5000]).unwrap();
+    let chapters = ";FFMETADATA1\ntitle=The Film\nartist=Somebody\ncomment=old comment\nstudio=Unknown Tag\n\
+                    [CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=1000\ntitle=One\n\
+                    [CHAPTER]\nTIMEBASE=1/1000\nSTART=1000\nEND=2000\ntitle=Two\n";
+    std::fs::write(folder.join("meta.txt"), chapters).unwrap();
+    ffmpeg(
+        folder,
+        "-f lavfi -i color=red:s=64x64 -frames:v 1 cover.png",
+    );
+    ffmpeg(
+        folder,
+        "-f lavfi -i testsrc2=s=192x112:r=25:d=2 -f lavfi -i sine=f=440:r=48000:d=2 -f lavfi -i \
+         sine=f=220:r=44100:d=2 -i s.srt -i meta.txt -map 0 -map 1 -map 2 -map 3 -map 3 -map_metadata 4 -map_chapters \
+         4 -pix_fmt yuv420p -c:v libx264 -preset ultrafast -c:a:0 aac -c:a:1 libopus -c:s:0 subrip -c:s:1 ass \
+         -metadata:s:v:0 title=Picture -metadata:s:a:0 language=eng -metadata:s:a:1 language=fra -metadata:s:s:0 \
+         language=deu -disposition:a:0 0 -disposition:a:1 default+comment -disposition:s:0 forced -attach font.ttf \
+         -metadata:s:t:0 mimetype=font/ttf -attach cover.png -metadata:s:t:1 mimetype=image/png -metadata:s:t:1 \
+         filename=cover.png rich.mkv",
+    );
+    folder.join("rich.mkv")
+}
+
+/// The subtitles of `rich`: Matroska shifts every stream by AAC's priming, 21 ms.
+const SHIFTED_SRT: &str =
+    "1\n00:00:00,221 --> 00:00:00,721\nHello\n\n2\n00:00:01,021 --> 00:00:01,521\n<i>World</i>\n\n";
+
+fn tag<'a>(json: &'a Value, key: &str) -> &'a str {
+    let tags = json["tags"].as_object();
+    let found = tags.and_then(|tags| tags.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)));
+    found.and_then(|(_, v)| v.as_str()).unwrap_or("")
+}
+
+#[test]
+fn matroska_keeps_everything() {
+    let dir = folder();
+    let input = rich(dir.path());
+    let output = dir.path().join("out.mkv");
+    let sent = send(&input, &output, &options()).unwrap();
+    assert_eq!(sent.messages, Vec::<String>::new());
+    let (before, after) = (streams(&input), streams(&output));
+    assert_eq!(before.len(), after.len(), "{:?}", sent.written.streams);
+    for (b, a) in before.iter().zip(&after) {
+        assert_eq!(b["codec_name"], a["codec_name"]);
+        assert_eq!(b["disposition"], a["disposition"], "{b} {a}");
+        for key in ["language", "title", "filename", "mimetype"] {
+            assert_eq!(tag(b, key), tag(a, key));
+        }
+    }
+    for stream in ["0:a:0", "0:a:1", "0:s:0", "0:s:1"] {
+        assert_eq!(
+            packets_md5(&input, stream),
+            packets_md5(&output, stream),
+            "{stream}"
+        );
+        let select = &stream[2..];
+        assert_eq!(times(&input, select), times(&output, select), "{stream}");
+    }
+    assert_eq!(times(&input, "v:0"), times(&output, "v:0"));
+    let chapters = |file: &Path| ffprobe(file, "-show_chapters")["chapters"].clone();
+    assert_eq!(chapters(&input), chapters(&output));
+    let format = ffprobe(&output, "-show_format");
+    assert_eq!(tag(&format["format"], "title"), "The Film");
+    assert_eq!(tag(&format["format"], "studio"), "Unknown Tag");
+    assert_eq!(
+        tag(&format["format"], "comment"),
+        "old comment\ncolours by autochrome test"
+    );
+    ffmpeg(
+        dir.path(),
+        "-dump_attachment:t:0 back.ttf -i out.mkv -map 0:a:0 -f null -",
+    );
+    assert_eq!(
+        std::fs::read(dir.path().join("back.ttf")).unwrap(),
+        vec![7u8; 5000]
+    );
+    assert_eq!(
+        names(dir.path())
+            .iter()
+            .filter(|n| n.ends_with(".part"))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn mp4_converts_subtitles_and_refuses_fonts() {
+    let dir = folder();
+    let input = rich(dir.path());
+    let output = dir.path().join("out.mp4");
+    let e = send(&input, &output, &options()).err().unwrap();
+    assert_eq!(e.exit_code(), 4);
+    let told = e.to_string();
+    assert!(
+        told.contains("font.ttf") && told.contains("mkv") && told.contains("--drop-unsupported"),
+        "{told}"
+    );
+    assert!(!output.exists());
+    let dropping = OutputOptions {
+        drop_unsupported: true,
+        ..options()
+    };
+    let sent = send(&input, &output, &dropping).unwrap();
+    assert_eq!(sent.messages.len(), 1, "{:?}", sent.messages);
+    let kinds: Vec<_> = streams(&output)
+        .iter()
+        .map(|s| s["codec_name"].as_str().unwrap_or("").to_string())
+        .collect();
+    assert_eq!(
+        kinds[..5],
+        ["h264", "aac", "opus", "mov_text", "mov_text"],
+        "{kinds:?}"
+    );
+    assert!(kinds.contains(&"png".to_string()), "{kinds:?}");
+    for stream in ["0:a:0", "0:a:1"] {
+        assert_eq!(
+            packets_md5(&input, stream),
+            packets_md5(&output, stream),
+            "{stream}"
+        );
+    }
+    ffmpeg(dir.path(), "-i out.mp4 -map 0:s:0 back.srt");
+    let back = std::fs::read_to_string(dir.path().join("back.srt")).unwrap();
+    assert_eq!(back, SHIFTED_SRT);
+    let after = streams(&output);
+    assert_eq!(tag(&after[1], "language"), "eng");
+    assert_eq!(tag(&after[2], "language"), "fra");
+    assert_eq!(after[2]["disposition"]["default"], 1);
+    assert_eq!(after[1]["disposition"]["default"], 0);
+    assert_eq!(
+        ffprobe(&output, "-show_chapters")["chapters"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    let format = ffprobe(&output, "-show_format");
+    assert_eq!(tag(&format["format"], "title"), "The Film");
+    assert!(tag(&format["format"], "comment").contains("colours by autochrome test"));
+}
+
+#[test]
+fn mp4_comes_back_from_mp4_and_goes_to_matroska_and_webm() {
+    let dir = folder();
+    let input = rich(dir.path());
+    let mp4 = dir.path().join("a.mp4");
+    send(
+        &input,
+        &mp4,
+        &OutputOptions {
+            drop_unsupported: true,
+            ..options()
+        },
+    )
+    .unwrap();
+    let again = dir.path().join("b.mp4");
+    let sent = send(&mp4, &again, &options()).unwrap();
+    assert_eq!(
+        sent.messages,
+        Vec::<String>::new(),
+        "chapters and covers are no news"
+    );
+    assert_eq!(packets_md5(&mp4, "0:s:0"), packets_md5(&again, "0:s:0"));
+    assert_eq!(streams(&mp4).len(), streams(&again).len());
+    let mkv = dir.path().join("c.mkv");
+    send(&mp4, &mkv, &options()).unwrap();
+    let kinds: Vec<_> = streams(&mkv)
+        .iter()
+        .map(|s| s["codec_name"].as_str().unwrap_or("").to_string())
+        .collect();
+    assert_eq!(kinds, ["h264", "aac", "opus", "subrip", "subrip", "png"]);
+    ffmpeg(dir.path(), "-i c.mkv -map 0:s:0 back.srt");
+    let back = std::fs::read_to_string(dir.path().join("back.srt")).unwrap();
+    assert_eq!(back, SHIFTED_SRT);
+    let webm = dir.path().join("d.webm");
+    let e = send(&mkv, &webm, &options()).err().unwrap().to_string();
+    assert!(e.contains("aac") && e.contains("mkv"), "{e}");
+    send(
+        &mkv,
+        &webm,
+        &OutputOptions {
+            drop_unsupported: true,
+            ..options()
+        },
+    )
+    .unwrap();
+    let kinds: Vec<_> = streams(&webm)
+        .iter()
+        .map(|s| s["codec_name"].as_str().unwrap_or("").to_string())
+        .collect();
+    assert_eq!(kinds, ["vp9", "opus", "webvtt", "webvtt"]);
+}
+
+#[test]
+fn opus_in_mov_is_refused_by_name() {
+    let dir = folder();
+    let input = rich(dir.path());
+    let output = dir.path().join("out.mov");
+    ffmpeg(
+        dir.path(),
+        "-i rich.mkv -map 0:v:0 -map 0:a -c copy two.mkv",
+    );
+    let e = send(&dir.path().join("two.mkv"), &output, &options())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        e.contains("stream 2 (audio opus fra)") && e.contains("mkv"),
+        "{e}"
+    );
+    assert!(
+        !names(dir.path())
+            .iter()
+            .any(|name| name.contains("out.mov")),
+        "{:?}",
+        names(dir.path())
+    );
+    let dropping = OutputOptions {
+        drop_unsupported: true,
+        ..options()
+    };
+    send(&dir.path().join("two.mkv"), &output, &dropping).unwrap();
+    let kinds: Vec<_> = streams(&output)
+        .iter()
+        .map(|s| s["codec_type"].as_str().unwrap_or("").to_string())
+        .collect();
+    assert_eq!(
+        kinds,
+        ["video", "audio", "data"],
+        "picture, AAC and the chapters' track"
+    );
+    let _ = input;
+}
+
+#[test]
+fn the_output_is_published_only_when_whole() {
+    let dir = folder();
+    let input = film(dir.path());
+    let output = dir.path().join("out.mkv");
+    let source = Source::open(input.as_os_str(), &InputOptions::default()).unwrap();
+    let sink = FileSink::create(output.as_os_str(), &options(), &source).unwrap();
+    assert!(dir.path().join("out.mkv.part").exists());
+    drop(sink);
+    assert_eq!(names(dir.path()), ["film.mp4"]);
+    send(&input, &output, &options()).unwrap();
+    let e = send(&input, &output, &options()).err().unwrap();
+    assert_eq!(e.exit_code(), 4);
+    assert!(e.to_string().contains("--force"), "{e}");
+    let force = OutputOptions {
+        force: true,
+        ..options()
+    };
+    send(&input, &output, &force).unwrap();
+    assert_eq!(names(dir.path()), ["film.mp4", "out.mkv"]);
+    let missing = dir.path().join("no/out.mkv");
+    assert!(
+        send(&input, &missing, &options())
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("no folder")
+    );
+    let unknown = dir.path().join("out.xyz");
+    assert!(
+        send(&input, &unknown, &options())
+            .err()
+            .unwrap()
+            .to_string()
+            .contains(".xyz")
+    );
+}
+
+#[test]
+fn the_input_is_never_overwritten() {
+    let dir = folder();
+    let input = film(dir.path());
+    std::fs::hard_link(&input, dir.path().join("hard.mp4")).unwrap();
+    std::os::unix::fs::symlink(&input, dir.path().join("soft.mp4")).unwrap();
+    let force = OutputOptions {
+        force: true,
+        ..options()
+    };
+    let before = std::fs::read(&input).unwrap();
+    for name in ["film.mp4", "hard.mp4", "soft.mp4", "./film.mp4"] {
+        let e = send(&input, &dir.path().join(name), &force).err().unwrap();
+        assert!(e.to_string().contains("the input itself"), "{name}: {e}");
+    }
+    assert_eq!(std::fs::read(&input).unwrap(), before);
+}
+
+#[test]
+fn a_full_disk_has_its_own_sentence() {
+    let dir = folder();
+    let input = film(dir.path());
+    if std::fs::metadata("/dev/full").is_err() {
+        eprintln!("skipped: there is no /dev/full here");
+        return;
+    }
+    let output = dir.path().join("full.nut");
+    std::os::unix::fs::symlink("/dev/full", &output).unwrap();
+    let e = send(&input, &output, &options()).err().unwrap();
+    assert_eq!(e.exit_code(), 4);
+    assert!(e.to_string().contains("disk is full"), "{e}");
+}
+
+#[test]
+fn a_full_disk_leaves_nothing() {
+    let dir = folder();
+    let input = film(dir.path());
+    let mount = dir.path().join("small");
+    std::fs::create_dir(&mount).unwrap();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=16k", "none"])
+        .arg(&mount)
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: a file system of 16 KiB cannot be mounted here");
+        return;
+    }
+    let results: Vec<_> = ["out.mkv", "out.mp4"]
+        .iter()
+        .map(|name| {
+            send(&input, &mount.join(name), &with_codec("mpeg4"))
+                .err()
+                .map(|e| e.to_string())
+        })
+        .collect();
+    let left = names(&mount);
+    Command::new("umount").arg(&mount).status().unwrap();
+    for result in results {
+        let told = result.expect("16 KiB is not enough for this film");
+        assert!(told.contains("disk is full"), "{told}");
+    }
+    assert_eq!(left, Vec::<String>::new());
+}
+
+#[test]
+fn depth_and_subsampling_follow_the_source() {
+    let dir = folder();
+    let cases = [
+        // pixel format of the source, codec asked for, codec and pixel format expected
+        ("yuv420p", "", "h264", "yuv420p"),
+        ("yuv422p", "", "h264", "yuv422p"),
+        ("yuv444p", "", "h264", "yuv444p"),
+        ("yuv420p10le", "", "hevc", "yuv420p10le"),
+        ("yuv422p10le", "", "hevc", "yuv422p10le"),
+        ("yuv444p12le", "", "hevc", "yuv444p12le"),
+        ("yuv420p14le", "", "ffv1", "yuv420p14le"),
+        ("yuv422p16le", "", "ffv1", "yuv422p16le"),
+        ("yuv411p", "ffv1", "ffv1", "yuv411p"),
+        ("yuv410p", "ffv1", "ffv1", "yuv410p"),
+        ("yuv440p", "ffv1", "ffv1", "yuv440p"),
+        ("yuv444p12le", "vp9", "vp9", "yuv444p12le"),
+        ("yuv422p10le", "prores", "prores", "yuv422p10le"),
+    ];
+    for (source, codec, expected, pixel) in cases {
+        let input = dir.path().join(format!("{source}.nut"));
+        ffmpeg(
+            dir.path(),
+            &format!(
+                "-f lavfi -i testsrc2=s=96x64:r=10:d=0.5 -pix_fmt {source} -c:v ffv1 {source}.nut"
+            ),
+        );
+        let output = dir.path().join(format!("{source}.{expected}.mkv"));
+        let codec = (!codec.is_empty()).then(|| codec.to_string());
+        let what = format!("{source} in {expected}");
+        send(&input, &output, &OutputOptions { codec, ..options() })
+            .unwrap_or_else(|e| panic!("{what}: {e}"));
+        let video = &streams(&output)[0];
+        assert_eq!(
+            (&video["codec_name"], &video["pix_fmt"]),
+            (&expected.into(), &pixel.into()),
+            "{what}"
+        );
+        if expected == "ffv1" {
+            let luma = ["-vf", "extractplanes=y"];
+            assert_eq!(
+                md5_lines(&input, &luma),
+                md5_lines(&output, &luma),
+                "{what}"
+            );
+        }
+    }
+    let twelve = dir.path().join("yuv444p12le.nut");
+    let e = send(&twelve, &dir.path().join("x.mkv"), &with_codec("h264"))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        e.contains("libx264 takes 8 and 10 bits, the film has 12: try --codec hevc"),
+        "{e}"
+    );
+    let sixteen = dir.path().join("yuv422p16le.nut");
+    let e = send(&sixteen, &dir.path().join("x.mp4"), &options())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        e.contains("16 bits") && e.contains(".mkv") && e.contains("ffv1"),
+        "{e}"
+    );
+}
+
+#[test]
+fn odd_sizes_are_never_cropped() {
+    let dir = folder();
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc=s=641x361:r=10:d=0.5 -pix_fmt yuv420p -c:v ffv1 odd.nut",
+    );
+    let input = dir.path().join("odd.nut");
+    for (codec, pixel) in [
+        ("ffv1", "yuv420p"),
+        ("vp9", "yuv420p"),
+        ("mpeg4", "yuv420p"),
+    ] {
+        let output = dir.path().join(format!("{codec}.mkv"));
+        send(&input, &output, &with_codec(codec)).unwrap();
+        let video = &streams(&output)[0];
+        assert_eq!(
+            (&video["width"], &video["height"], &video["pix_fmt"]),
+            (&641.into(), &361.into(), &pixel.into())
+        );
+    }
+    autochrome::media::init(0);
+    for codec in ["h264", "hevc"] {
+        let output = dir.path().join(format!("{codec}.mp4"));
+        let source = Source::open(input.as_os_str(), &InputOptions::default()).unwrap();
+        let sink = FileSink::create(output.as_os_str(), &with_codec(codec), &source).unwrap();
+        let told = sink.messages().join("\n");
+        assert!(
+            told.contains("641x361") && told.contains("yuv444p"),
+            "{told}"
+        );
+        assert_eq!(
+            (sink.layout().sampling.log2_w, sink.layout().sampling.log2_h),
+            (0, 0)
+        );
+    }
+    let e = send(&input, &dir.path().join("x.mp4"), &with_codec("libsvtav1"))
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(e.contains("641x361") && e.contains("vp9"), "{e}");
+}
+
+#[test]
+fn options_are_checked_and_named() {
+    let dir = folder();
+    let input = film(dir.path());
+    let refused = |options: OutputOptions| {
+        send(&input, &dir.path().join("x.mkv"), &options)
+            .err()
+            .expect("must be refused")
+            .to_string()
+    };
+    let told = refused(with_codec("h265"));
+    assert!(
+        told.contains("'h265'") && told.contains("hevc, av1, vp9"),
+        "{told}"
+    );
+    let told = refused(OutputOptions {
+        encoder_options: vec![("colour".into(), "1".into())],
+        ..options()
+    });
+    assert!(told.contains("libx264 has no option 'colour'"), "{told}");
+    let told = refused(OutputOptions {
+        crf: Some(99.0),
+        ..options()
+    });
+    assert!(
+        told.contains("--crf 99") && told.contains("0 (best) to 51"),
+        "{told}"
+    );
+    let told = refused(OutputOptions {
+        preset: Some("quick".into()),
+        ..options()
+    });
+    assert!(
+        told.contains("'quick'") && told.contains("veryfast"),
+        "{told}"
+    );
+    let told = refused(OutputOptions {
+        crf: Some(3.0),
+        ..with_codec("prores")
+    });
+    assert!(told.contains("4444xq"), "{told}");
+    let told = refused(OutputOptions {
+        pixel_format: Some("yuv411p".into()),
+        ..options()
+    });
+    assert!(told.contains("libx264 does not take yuv411p"), "{told}");
+    let told = refused(OutputOptions {
+        format: Some("mpeg9".into()),
+        ..options()
+    });
+    assert!(told.contains("'mpeg9'") && told.contains("mp4"), "{told}");
+    assert_eq!(names(dir.path()), ["film.mp4"]);
+    let asked = OutputOptions {
+        crf: Some(30.0),
+        preset: Some("ultrafast".into()),
+        encoder_options: vec![("bf".into(), "0".into())],
+        pixel_format: Some("yuv444p".into()),
+        ..options()
+    };
+    let written = send(&input, &dir.path().join("x.mkv"), &asked)
+        .unwrap()
+        .written;
+    assert_eq!(
+        written.streams[0],
+        "video h264 yuv444p crf 30 preset ultrafast: colorized"
+    );
+    let video = &streams(&dir.path().join("x.mkv"))[0];
+    assert_eq!(
+        (&video["pix_fmt"], &video["has_b_frames"]),
+        (&"yuv444p".into(), &0.into())
+    );
+}
+
+#[test]
+fn uneven_times_and_the_last_frame_are_kept() {
+    let dir = folder();
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc2=s=96x64:r=30:d=4 -vf select='not(mod(n\\,7))+not(mod(n\\,5))' -fps_mode vfr -c:v libx264 \
+         -pix_fmt yuv420p -bf 3 -video_track_timescale 30000 vfr.mp4",
+    );
+    let input = dir.path().join("vfr.mp4");
+    for name in ["a.mp4", "a.mkv", "a.mov", "a.nut", "a.ts"] {
+        let output = dir.path().join(name);
+        send(&input, &output, &options()).unwrap();
+        let (before, after) = (times(&input, "v:0"), times(&output, "v:0"));
+        assert_eq!(before.len(), after.len(), "{name}");
+        // What has no negative times moves all streams by the encoder's delay.
+        let shift = if ["a.ts", "a.nut"].contains(&name) {
+            after[0] - before[0]
+        } else {
+            0.0
+        };
+        let tick = if name == "a.mkv" { 0.000_51 } else { 0.000_02 };
+        for (b, a) in before.iter().zip(&after) {
+            assert!((a - b - shift).abs() < tick, "{name}: {b} became {a}");
+        }
+        let frames = &ffprobe(&output, "-count_frames -select_streams v:0 -show_streams")["streams"]
+            [0]["nb_read_frames"];
+        assert_eq!(frames, &Value::from(before.len().to_string()), "{name}");
+        let length = |file: &Path| -> f64 {
+            ffprobe(file, "-show_format")["format"]["duration"]
+                .as_str()
+                .unwrap()
+                .parse()
+                .unwrap()
+        };
+        assert!(
+            (length(&input) - length(&output)).abs() < 0.002 || shift != 0.0,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn sound_stays_beside_the_picture() {
+    let dir = folder();
+    let input = film(dir.path());
+    let offset = |file: &Path| times(file, "v:0")[0] - times(file, "a:0")[0];
+    for name in ["a.mp4", "a.mkv", "a.mov", "a.ts", "a.nut"] {
+        let output = dir.path().join(name);
+        send(&input, &output, &options()).unwrap();
+        let moved = offset(&output) - offset(&input);
+        assert!(moved.abs() < 0.0011, "{name}: moved by {moved}");
+    }
+    assert_eq!(
+        packets_md5(&input, "0:a:0"),
+        packets_md5(&dir.path().join("a.mkv"), "0:a:0")
+    );
+    assert_eq!(
+        packets_md5(&input, "0:a:0"),
+        packets_md5(&dir.path().join("a.mp4"), "0:a:0")
+    );
+    assert_eq!(
+        times(&input, "v:0"),
+        times(&dir.path().join("a.mp4"), "v:0")
+    );
+    assert_eq!(
+        times(&input, "a:0"),
+        times(&dir.path().join("a.mp4"), "a:0")
+    );
+    // ADTS in MPEG-TS is repackaged: the samples are the same.
+    ffmpeg(dir.path(), "-i a.ts -map 0:a -c:a pcm_s16le ts.wav");
+    ffmpeg(dir.path(), "-i a.mp4 -map 0:a -c:a pcm_s16le mp4.wav");
+    send(
+        &dir.path().join("a.ts"),
+        &dir.path().join("b.mp4"),
+        &options(),
+    )
+    .unwrap();
+    ffmpeg(dir.path(), "-i b.mp4 -map 0:a -f null -");
+}
+
+#[test]
+fn an_early_end_cuts_the_sound() {
+    let dir = folder();
+    let input = film(dir.path());
+    let output = dir.path().join("cut.mp4");
+    let sent = send_some(&input, &output, &options(), 10).unwrap();
+    assert_eq!(sent.written.frames, 10);
+    let sound = times(&output, "a:0");
+    assert!(*sound.last().unwrap() < 0.4, "{sound:?}");
+    assert_eq!(times(&output, "v:0").len(), 10);
+}
+
+#[test]
+fn interlaced_rotated_and_anamorphic_stay_so() {
+    let dir = folder();
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc2=s=192x128:r=50:d=1 -vf tinterlace=interleave_top,fieldorder=tff,setsar=16/11 -c:v \
+         libx264 -flags +ildct+ilme -x264opts tff=1 -pix_fmt yuv420p i.mkv",
+    );
+    let input = dir.path().join("i.mkv");
+    for (name, codec) in [
+        ("a.mkv", "h264"),
+        ("b.mov", "prores"),
+        ("c.mkv", "ffv1"),
+        ("d.ts", "mpeg2video"),
+    ] {
+        let output = dir.path().join(name);
+        let sent = send(&input, &output, &with_codec(codec)).unwrap();
+        assert_eq!(sent.messages, Vec::<String>::new(), "{codec}");
+        let json = ffprobe(
+            &output,
+            "-select_streams v:0 -show_streams -show_frames -read_intervals %+#3",
+        );
+        assert_eq!(json["streams"][0]["field_order"], "tt", "{codec}");
+        // MPEG-2 knows four shapes of the whole picture only.
+        let aspect = &json["streams"][0]["sample_aspect_ratio"];
+        assert!(
+            aspect == "16:11" || codec == "mpeg2video",
+            "{codec}: {aspect}"
+        );
+        assert_eq!(json["frames"][0]["interlaced_frame"], 1, "{codec}");
+        assert_eq!(json["frames"][0]["top_field_first"], 1, "{codec}");
+    }
+    let sent = send(&input, &dir.path().join("d.mkv"), &with_codec("hevc")).unwrap();
+    assert!(
+        sent.messages[0].contains("h264, prores or ffv1"),
+        "{:?}",
+        sent.messages
+    );
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc2=s=96x64:r=25:d=0.4 -pix_fmt yuv420p -c:v libx264 plain.mp4",
+    );
+    ffmpeg(
+        dir.path(),
+        "-i plain.mp4 -c copy -metadata:s:v:0 rotate=90 turned.mp4",
+    );
+    for name in ["turned2.mp4", "turned2.mov"] {
+        let output = dir.path().join(name);
+        send(&dir.path().join("turned.mp4"), &output, &options()).unwrap();
+        let video = &streams(&output)[0];
+        assert_eq!(
+            video["side_data_list"],
+            streams(&dir.path().join("turned.mp4"))[0]["side_data_list"],
+            "{name}: {video}"
+        );
+        assert_eq!(
+            (&video["width"], &video["height"]),
+            (&96.into(), &64.into())
         );
     }
 }

@@ -112,9 +112,19 @@ fn key_value(s: &str) -> std::result::Result<(String, String), String> {
 /// Seconds of "90", "1:30" or "0:01:30.5".
 fn time(s: &str) -> std::result::Result<f64, String> {
     let wrong = || format!("'{s}' is not a time: write seconds (90.5) or [HH:]MM:SS (1:30.5)");
-    let parts: Vec<f64> = s.split(':').map(str::parse).collect::<std::result::Result<_, _>>().map_err(|_| wrong())?;
+    let parts: Vec<f64> = s
+        .split(':')
+        .map(str::parse)
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|_| wrong())?;
     let valid = parts.len() <= 3 && parts.iter().all(|p| p.is_finite() && *p >= 0.0);
-    valid.then(|| parts.iter().fold(0.0, |seconds, part| seconds * 60.0 + part)).ok_or_else(wrong)
+    valid
+        .then(|| {
+            parts
+                .iter()
+                .fold(0.0, |seconds, part| seconds * 60.0 + part)
+        })
+        .ok_or_else(wrong)
 }
 
 impl ColorizeArgs {
@@ -154,7 +164,9 @@ impl ColorizeArgs {
 
     fn check(&self) -> Result<()> {
         if self.json && self.output.as_deref() == Some(OsStr::new("-")) {
-            return Err(Error::Usage("--json and -o - both need standard output: write the film to a file".into()));
+            return Err(Error::Usage(
+                "--json and -o - both need standard output: write the film to a file".into(),
+            ));
         }
         let folder = self.output.as_deref().is_none_or(is_folder);
         if self.inputs.len() > 1 && !folder {
@@ -163,7 +175,9 @@ impl ColorizeArgs {
             ));
         }
         if self.inputs.len() > 1 && self.preview.is_some() {
-            return Err(Error::Usage("--preview draws one film's sheet: give one input at a time".into()));
+            return Err(Error::Usage(
+                "--preview draws one film's sheet: give one input at a time".into(),
+            ));
         }
         Ok(())
     }
@@ -174,7 +188,13 @@ impl ColorizeArgs {
         Ok(loaded)
     }
 
-    fn film(&self, input: &OsStr, colorizer: &mut dyn Colorizer, controls: &Controls, ui: &Ui) -> Result<()> {
+    fn film(
+        &self,
+        input: &OsStr,
+        colorizer: &mut dyn Colorizer,
+        controls: &Controls,
+        ui: &Ui,
+    ) -> Result<()> {
         let output = self.output_for(input)?;
         let mut source = Source::open(input, &self.input_options(input, controls))?;
         let sink = FileSink::create(&output, &self.output_options(colorizer), &source)?;
@@ -184,24 +204,40 @@ impl ColorizeArgs {
         let video = &source.info().video;
         ui.detail(format_args!("{video:?}"));
         let total = expected_frames(video, self.source.start, self.source.duration);
-        let name = Path::new(input).file_name().unwrap_or(input).to_string_lossy().into_owned();
+        let name = Path::new(input)
+            .file_name()
+            .unwrap_or(input)
+            .to_string_lossy()
+            .into_owned();
 
         let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(sink)];
         if let Some(sheet) = &self.preview {
-            sinks.push(Box::new(PreviewSink::create(sheet, video, total, self.force)?));
+            sinks.push(Box::new(PreviewSink::create(
+                sheet, video, total, self.force,
+            )?));
         }
         let bar = Arc::new(ui.progress(&name, total));
         let drawn = bar.clone();
-        let controls = controls.clone().with_progress(move |p| drawn.at(p.frames, p.seconds));
+        let controls = controls
+            .clone()
+            .with_progress(move |p| drawn.at(p.frames, p.seconds));
         let options = self.options(colorizer);
         let result = colorize::run(source, sinks, colorizer, &options, &controls);
         bar.done();
         let report = result?;
         report.warnings.iter().for_each(|w| ui.warn(w));
         warnings.extend(report.warnings.iter().cloned());
-        let summary = Summary::new(input.to_string_lossy().into_owned(), colorizer.describe(), warnings, report);
+        let summary = Summary::new(
+            input.to_string_lossy().into_owned(),
+            colorizer.describe(),
+            warnings,
+            report,
+        );
         if self.json {
-            println!("{}", serde_json::to_string(&summary).map_err(|e| Error::internal("summary", e))?);
+            println!(
+                "{}",
+                serde_json::to_string(&summary).map_err(|e| Error::internal("summary", e))?
+            );
         } else {
             ui.say(summary.text());
         }
@@ -213,8 +249,12 @@ impl ColorizeArgs {
         match &self.output {
             None => Ok(own.into_os_string()),
             Some(output) if is_folder(output) => {
-                std::fs::create_dir_all(output)
-                    .map_err(|e| Error::output(output.to_string_lossy(), format!("cannot make this folder: {e}")))?;
+                std::fs::create_dir_all(output).map_err(|e| {
+                    Error::output(
+                        output.to_string_lossy(),
+                        format!("cannot make this folder: {e}"),
+                    )
+                })?;
                 let name = own.file_name().unwrap_or(own.as_os_str());
                 Ok(Path::new(output).join(name).into_os_string())
             }
@@ -225,7 +265,11 @@ impl ColorizeArgs {
     fn input_options(&self, input: &OsStr, controls: &Controls) -> InputOptions {
         let piped = input == "-" && self.output.as_deref().is_none_or(|o| o != "-");
         InputOptions {
-            format: self.source.input_format.clone().or_else(|| piped.then(|| self.encoding.format.clone()).flatten()),
+            format: self
+                .source
+                .input_format
+                .clone()
+                .or_else(|| piped.then(|| self.encoding.format.clone()).flatten()),
             options: self.source.input_option.clone(),
             start: self.source.start,
             duration: self.source.duration,
@@ -254,8 +298,14 @@ impl ColorizeArgs {
     }
 
     fn options(&self, colorizer: &dyn Colorizer) -> colorize::Options {
-        let batch = self.network.batch.map_or_else(|| colorizer.default_batch(), usize::from);
-        colorize::Options { batch, ..colorize::Options::default() }
+        let batch = self
+            .network
+            .batch
+            .map_or_else(|| colorizer.default_batch(), usize::from);
+        colorize::Options {
+            batch,
+            ..colorize::Options::default()
+        }
     }
 }
 
@@ -263,7 +313,11 @@ fn is_folder(path: &OsStr) -> bool {
     path.to_string_lossy().ends_with('/') || Path::new(path).is_dir()
 }
 
-fn expected_frames(video: &crate::frame::VideoInfo, start: Option<f64>, duration: Option<f64>) -> Option<u64> {
+fn expected_frames(
+    video: &crate::frame::VideoInfo,
+    start: Option<f64>,
+    duration: Option<f64>,
+) -> Option<u64> {
     if start.is_none() && duration.is_none() {
         return video.frames;
     }
@@ -298,7 +352,12 @@ mod tests {
 
     #[test]
     fn times_are_seconds_or_clock_times() {
-        for (text, seconds) in [("90", 90.0), ("1:30", 90.0), ("0:01:30.5", 90.5), ("0", 0.0)] {
+        for (text, seconds) in [
+            ("90", 90.0),
+            ("1:30", 90.0),
+            ("0:01:30.5", 90.5),
+            ("0", 0.0),
+        ] {
             assert_eq!(time(text), Ok(seconds));
         }
         for text in ["", "a", "1:2:3:4", "-5", "1:-2", "inf", "NaN"] {
@@ -308,8 +367,14 @@ mod tests {
 
     #[test]
     fn options_are_key_and_value() {
-        assert_eq!(key_value("rtsp_transport=tcp"), Ok(("rtsp_transport".into(), "tcp".into())));
-        assert_eq!(key_value("x264-params=a=1"), Ok(("x264-params".into(), "a=1".into())));
+        assert_eq!(
+            key_value("rtsp_transport=tcp"),
+            Ok(("rtsp_transport".into(), "tcp".into()))
+        );
+        assert_eq!(
+            key_value("x264-params=a=1"),
+            Ok(("x264-params".into(), "a=1".into()))
+        );
         assert!(key_value("tcp").is_err() && key_value("=tcp").is_err());
     }
 }

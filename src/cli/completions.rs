@@ -18,7 +18,12 @@ impl CompletionsArgs {
     /// # Errors
     /// None today; the signature is every verb's.
     pub fn run(self) -> Result<()> {
-        clap_complete::generate(self.shell, &mut super::Cli::command(), "autochrome", &mut std::io::stdout());
+        clap_complete::generate(
+            self.shell,
+            &mut super::Cli::command(),
+            "autochrome",
+            &mut std::io::stdout(),
+        );
         Ok(())
     }
 }

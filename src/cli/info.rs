@@ -28,9 +28,16 @@ impl InfoArgs {
     /// The file is neither a film nor a model, or cannot be read.
     pub fn run(self) -> Result<()> {
         let name = self.file.to_string_lossy();
-        let (text, json) = if net::is_model_name(&name) { model(&name)? } else { self.film()? };
+        let (text, json) = if net::is_model_name(&name) {
+            model(&name)?
+        } else {
+            self.film()?
+        };
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&json).map_err(|e| Error::internal("info", e))?);
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&json).map_err(|e| Error::internal("info", e))?
+            );
         } else {
             println!("{text}");
         }
@@ -43,10 +50,16 @@ impl InfoArgs {
         let v = &info.video;
         let mut lines = vec![
             format!("{}: {}", info.name, info.format),
-            format!("  {} x {}, shown {} x {}, turned {} degrees", v.width, v.height, v.display.0, v.display.1, v.rotation),
+            format!(
+                "  {} x {}, shown {} x {}, turned {} degrees",
+                v.width, v.height, v.display.0, v.display.1, v.rotation
+            ),
             format!("  {} bits, {:?} range", v.sampling.depth, v.sampling.range).to_lowercase(),
         ];
-        lines.extend(v.duration.map(|d| format!("  {d:.3} s, about {} frames", v.frames.unwrap_or(0))));
+        lines.extend(
+            v.duration
+                .map(|d| format!("  {d:.3} s, about {} frames", v.frames.unwrap_or(0))),
+        );
         lines.extend(source.streams().iter().map(|s| format!("  {s}")));
         let json = serde_json::json!({
             "name": info.name, "format": info.format, "width": v.width, "height": v.height, "display": v.display,

@@ -28,23 +28,39 @@ impl Summary {
         let frames = report.written.first().map_or(0, |w| w.frames) as f64;
         let slowest = report.stages.iter().map(|m| m.busy).fold(0.0, f64::max);
         let seconds = report.seconds.max(1e-9);
-        Self { input, model, fps: frames / seconds, overlap: slowest / seconds, warnings, report }
+        Self {
+            input,
+            model,
+            fps: frames / seconds,
+            overlap: slowest / seconds,
+            warnings,
+            report,
+        }
     }
 
     /// The summary for people.
     pub fn text(&self) -> String {
         let mut lines = Vec::new();
         for written in &self.report.written {
-            let size = written.bytes.map_or(String::new(), |b| format!(", {}", HumanBytes(b)));
+            let size = written
+                .bytes
+                .map_or(String::new(), |b| format!(", {}", HumanBytes(b)));
             lines.push(format!(
                 "{}: {} frames in, {} out, {:.1} fps, {:.1} s{size}",
-                written.name, self.report.source.frames, written.frames, self.fps, self.report.seconds
+                written.name,
+                self.report.source.frames,
+                written.frames,
+                self.fps,
+                self.report.seconds
             ));
             lines.extend(written.streams.iter().map(|s| format!("  {s}")));
         }
         lines.push("  stage      busy   starved   blocked (seconds)".into());
         for m in &self.report.stages {
-            lines.push(format!("  {:<7} {:>7.2} {:>9.2} {:>9.2}", m.stage, m.busy, m.starved, m.blocked));
+            lines.push(format!(
+                "  {:<7} {:>7.2} {:>9.2} {:>9.2}",
+                m.stage, m.busy, m.starved, m.blocked
+            ));
         }
         lines.join("\n")
     }

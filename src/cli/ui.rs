@@ -22,7 +22,11 @@ pub struct Ui {
 impl Ui {
     /// A voice for this process's standard error.
     pub fn new(verbose: bool, quiet: bool) -> Self {
-        Self { verbose, quiet, terminal: std::io::stderr().is_terminal() }
+        Self {
+            verbose,
+            quiet,
+            terminal: std::io::stderr().is_terminal(),
+        }
     }
 
     /// Something that went wrong and may not be missed.
@@ -56,9 +60,16 @@ impl Ui {
         let kind = match (self.quiet, self.terminal) {
             (true, _) => Kind::Silent,
             (false, true) => Kind::Drawn(bar(name, total)),
-            (false, false) => Kind::Lines { name: name.to_string(), last: Mutex::new(Instant::now()) },
+            (false, false) => Kind::Lines {
+                name: name.to_string(),
+                last: Mutex::new(Instant::now()),
+            },
         };
-        Bar { kind, total, since: Instant::now() }
+        Bar {
+            kind,
+            total,
+            since: Instant::now(),
+        }
     }
 }
 
@@ -68,10 +79,14 @@ fn bar(name: &str, total: Option<u64>) -> ProgressBar {
             ProgressBar::new(total),
             "{prefix} {wide_bar} {pos}/{len} frames  {msg}  {elapsed_precise}  ETA {eta_precise}",
         ),
-        None => (ProgressBar::new_spinner(), "{prefix} {spinner} {pos} frames  {msg}  {elapsed_precise}"),
+        None => (
+            ProgressBar::new_spinner(),
+            "{prefix} {spinner} {pos} frames  {msg}  {elapsed_precise}",
+        ),
     };
     // A wrong template is seen by the first person who runs the program; the default bar is no reason to fail.
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.with_style(style).with_prefix(name.to_string())
 }
 
@@ -112,7 +127,10 @@ impl Bar {
         match self.total {
             Some(total) if total >= frames => {
                 let left = Duration::from_secs_f64((total - frames) as f64 / fps.max(1e-3));
-                format!("{frames}/{total} frames, {fps:.1} fps, {} left", HumanDuration(left))
+                format!(
+                    "{frames}/{total} frames, {fps:.1} fps, {} left",
+                    HumanDuration(left)
+                )
             }
             _ => format!("{frames} frames ({seconds:.1} s of film), {fps:.1} fps"),
         }

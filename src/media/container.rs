@@ -249,6 +249,11 @@ impl Target {
         ["mp4", "mov"].contains(&self.container.name)
     }
 
+    /// Matroska or its WebM kind.
+    pub fn is_matroska(&self) -> bool {
+        ["mkv", "webm"].contains(&self.container.name)
+    }
+
     /// Whether it holds a codec; libavformat's answer, corrected where it takes what nobody reads back.
     pub fn holds_codec(&self, codec: Id) -> bool {
         match self.container.only {

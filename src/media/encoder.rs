@@ -4,15 +4,16 @@
 //! FFmpeg says of it.
 
 use super::container::{Clock, Target, name_of};
-use super::ffi::output::{self as ffi, Dict, Settings, Shape, StreamCopy, Tags};
+use super::ffi::output::{self as ffi, Dict, Settings, StreamCopy, Tags};
+use super::layout::{Layout, has_alpha, natural_pixel, nearest};
 use super::output::OutputOptions;
-use super::layout::Layout;
+use super::picture::is_jpeg;
 use crate::error::{Error, Result, shown};
-use crate::frame::{Matrix, Range, Sampling, VideoInfo};
+use crate::frame::VideoInfo;
 use ffmpeg_next as ffmpeg;
+use ffmpeg_next::Rational;
 use ffmpeg_next::codec::packet::side_data::Type as SideData;
 use ffmpeg_next::format::Pixel;
-use ffmpeg_next::{Rational, chroma::Location, color};
 use std::ffi::OsStr;
 
 /// What `--crf` means to an encoder.
@@ -264,8 +265,6 @@ pub(super) struct Opened {
     pub settings: Settings,
     /// The pictures that the sink asks for.
     pub layout: Layout,
-    /// From those to the encoder's, where they differ.
-    pub converter: Option<ffi::Converter>,
     /// FFmpeg's name of the encoder.
     pub name: String,
     /// Keeps closed captions.
@@ -307,14 +306,6 @@ impl Wanted<'_> {
 
     fn depth(&self) -> u8 {
         self.video.sampling.depth
-    }
-
-    /// Subsampling to encode: the source's; 4:2:0 for grey and RGB, which have none of their own.
-    fn subsampling(&self) -> (u8, u8) {
-        match ffi::shape(self.first.format()) {
-            Some(shape) if shape.components >= 3 && !shape.rgb => (shape.log2_w, shape.log2_h),
-            _ => (1, 1),
-        }
     }
 
     /// Frames a second: the source's, or 25 where it does not say anything believable.
@@ -431,14 +422,6 @@ fn guessed(codec: &ffmpeg::Codec) -> Row {
     }
 }
 
-/// A pixel format to encode, and the layout from which it is made.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Fit {
-    encode: Pixel,
-    /// What the sink asks for; differs from `encode` where a conversion follows.
-    wanted: Pixel,
-}
-
 /// Everything about one encoder before it is opened.
 struct Attempt<'a> {
     wanted: &'a Wanted<'a>,
@@ -471,32 +454,29 @@ impl<'a> Attempt<'a> {
     /// Opens the encoder: as the source is; else, where its size is odd, without subsampling; else at a constant rate
     /// of frames, which is all that some encoders know.
     fn open(mut self) -> Result<Opened> {
-        let fit = self.fit()?;
+        let layout = self.layout()?;
         let base = self.time_base(self.constant_clock());
-        let mut refused = match self.try_open(fit, base)? {
+        let refused = match self.try_open(&layout, base)? {
             Ok(opened) => return Ok(opened),
             Err(e) => e,
         };
-        if let Some(whole) = self.unsubsampled(fit) {
-            match self.try_open(whole, base)? {
-                Ok(mut opened) => {
-                    opened.messages.push(self.odd_message(fit, whole));
-                    return Ok(opened);
-                }
-                Err(_) => refused = self.odd_error(fit),
-            }
-        } else if self.odd(fit) {
-            refused = self.odd_error(fit);
-        } else if let Ok(opened) = self.try_open(fit, self.time_base(true))? {
+        if let Some(whole) = self.unsubsampled(&layout)
+            && let Ok(mut opened) = self.try_open(&whole, base)?
+        {
+            opened.messages.push(self.odd_message(&layout, &whole));
             return Ok(opened);
         }
-        Err(refused)
+        match self.try_open(&layout, self.time_base(true))? {
+            Ok(opened) => Ok(opened),
+            Err(_) if self.odd(&layout) => Err(self.odd_error(&layout)),
+            Err(_) => Err(refused),
+        }
     }
 
     /// One try. The outer error is final; the inner one may be cured by another fit.
-    fn try_open(&mut self, fit: Fit, time_base: Rational) -> Result<Result<Opened>> {
+    fn try_open(&mut self, layout: &Layout, time_base: Rational) -> Result<Result<Opened>> {
         let (options, quality) = self.options()?;
-        let settings = self.settings(fit, time_base);
+        let settings = self.settings(layout, time_base)?;
         let asked = &self.wanted.options.encoder_options;
         match ffi::open_encoder(self.codec, &settings, options) {
             Ok((encoder, left)) => {
@@ -506,26 +486,25 @@ impl<'a> Attempt<'a> {
                         self.name, self.name
                     )));
                 }
-                Ok(Ok(self.opened(fit, settings, encoder, &quality)?))
+                Ok(Ok(self.opened(layout, settings, encoder, &quality)?))
             }
-            Err(e) => Ok(Err(self.open_error(fit, e))),
+            Err(e) => Ok(Err(self.open_error(layout, e))),
         }
     }
 
     fn opened(
         &mut self,
-        fit: Fit,
+        layout: &Layout,
         settings: Settings,
         encoder: ffmpeg::codec::encoder::Video,
         quality: &str,
     ) -> Result<Opened> {
-        let layout = self.layout(fit.wanted);
         let mut messages = std::mem::take(&mut self.messages);
         messages.extend(self.fields_message(&settings));
-        let pixel = fit.encode.descriptor().map_or("?", |d| d.name());
+        messages.extend(self.alpha_message(layout));
+        let pixel = layout.name();
         Ok(Opened {
-            converter: self.converter(fit, &layout)?,
-            layout,
+            layout: *layout,
             name: self.name.clone(),
             captions: ffi::encoder_knows(&self.codec, "a53cc"),
             line: format!("{} {pixel}{quality}", name_of(self.codec.id())),
@@ -548,131 +527,97 @@ impl<'a> Attempt<'a> {
                 .collect();
         }
         let listed = self.codec.video().ok().and_then(|v| v.formats());
-        listed.map(Iterator::collect).unwrap_or_default()
+        let listed = listed.into_iter().flatten();
+        listed
+            .filter(|&pixel| !self.row.full_range || is_jpeg(pixel))
+            .collect()
     }
 
-    /// The best pixel format for the source, or the one asked for.
-    fn fit(&self) -> Result<Fit> {
-        let depth = self.wanted.depth();
-        let (w, h) = self.wanted.subsampling();
+    /// The layout of the best pixel format for the source, or of the one asked for.
+    fn layout(&self) -> Result<Layout> {
+        let sampling = &self.wanted.video.sampling;
         let taken = self.pixels();
-        if let Some(name) = &self.wanted.options.pixel_format {
-            return self.asked_pixel(name, &taken);
-        }
+        let pixel = match &self.wanted.options.pixel_format {
+            Some(name) => self.asked_pixel(name, &taken)?,
+            None => self
+                .best_pixel(&taken)
+                .ok_or_else(|| self.depth_error(&taken))?,
+        };
+        Layout::for_pixel(pixel, sampling).ok_or_else(|| {
+            let name = name_of_pixel(pixel);
+            self.wanted.refuse(format!(
+                "pictures cannot be made in {name}; try another --pixel-format"
+            ))
+        })
+    }
+
+    fn best_pixel(&self, taken: &[Pixel]) -> Option<Pixel> {
+        let sampling = &self.wanted.video.sampling;
+        let natural = natural_pixel(self.wanted.first.format(), sampling);
         if taken.is_empty() {
-            let pixel = nearest_natural(depth, w, h);
-            return pixel.map(same).ok_or_else(|| self.depth_error(&taken));
+            return Some(natural);
         }
-        let best = taken
-            .iter()
-            .filter_map(|&pixel| {
-                Some((
-                    cost(self.row, &ffi::shape(pixel)?, pixel, depth, (w, h))?,
-                    pixel,
-                ))
-            })
-            .min_by_key(|(cost, _)| *cost);
-        let Some((_, encode)) = best else {
-            return Err(self.depth_error(&taken));
+        // Encoders of graphics cards take only formats whose chroma is interleaved.
+        let any = |pixel: &&Pixel| {
+            let depth = ffi::depth(**pixel).unwrap_or(0);
+            depth >= sampling.depth && Layout::for_pixel(**pixel, sampling).is_some()
         };
-        self.fit_for(encode)
+        nearest(taken, natural).or_else(|| taken.iter().find(any).copied())
     }
 
-    /// How pictures come to the format `encode`.
-    fn fit_for(&self, encode: Pixel) -> Result<Fit> {
-        let depth = self.wanted.depth();
-        let none = || self.depth_error(&[encode]);
-        let shape = ffi::shape(encode).ok_or_else(none)?;
-        if shape.planar && shape.depth >= depth && !is_j(encode) {
-            return Ok(same(encode));
-        }
-        let (w, h) = if shape.rgb {
-            (0, 0)
-        } else {
-            (shape.log2_w, shape.log2_h)
-        };
-        let wanted = nearest_natural(depth, w, h).ok_or_else(none)?;
-        Ok(Fit { encode, wanted })
-    }
-
-    fn asked_pixel(&self, name: &str, taken: &[Pixel]) -> Result<Fit> {
+    fn asked_pixel(&self, name: &str, taken: &[Pixel]) -> Result<Pixel> {
         let pixel = native(name).ok_or_else(|| {
             self.wanted.refuse(format!(
                 "there is no pixel format '{name}'; `ffmpeg -pix_fmts` lists them"
             ))
         })?;
         if !taken.is_empty() && !taken.contains(&pixel) {
-            let names = names_of(taken);
+            let names: Vec<_> = taken.iter().map(|&pixel| name_of_pixel(pixel)).collect();
             return Err(self.wanted.refuse(format!(
-                "{} does not take {name}; it takes {names}",
-                self.name
+                "{} does not take {name}; it takes {}",
+                self.name,
+                names.join(", ")
             )));
         }
-        self.fit_for(pixel)
+        Ok(pixel)
     }
 
     /// The same depth in 4:4:4, where the encoder has it and the size is odd.
-    fn unsubsampled(&self, fit: Fit) -> Option<Fit> {
-        let depth = ffi::shape(fit.encode)?.depth;
-        let whole = natural(depth, 0, 0)?;
-        let taken = self.pixels();
+    fn unsubsampled(&self, layout: &Layout) -> Option<Layout> {
+        let depth = layout.sampling.depth;
+        let whole = match depth {
+            8 => native("yuv444p"),
+            _ => native(&format!("yuv444p{depth}")),
+        }?;
         let free = self.wanted.options.pixel_format.is_none();
-        (free && self.odd(fit) && taken.contains(&whole)).then(|| same(whole))
+        let can = free && self.odd(layout) && self.pixels().contains(&whole);
+        can.then(|| Layout::for_pixel(whole, &self.wanted.video.sampling))
+            .flatten()
     }
 
     /// Whether chroma samples do not tile the picture (or its fields).
-    fn odd(&self, fit: Fit) -> bool {
-        let Some(shape) = ffi::shape(fit.encode) else {
-            return false;
-        };
-        let fields = usize::from(self.fields().is_some() && self.row.fields);
+    fn odd(&self, layout: &Layout) -> bool {
+        let fields = u8::from(self.fields().is_some() && self.row.fields);
         let (w, h) = (
-            1usize << shape.log2_w,
-            1usize << (usize::from(shape.log2_h) + fields),
+            1usize << layout.sampling.log2_w,
+            1usize << (layout.sampling.log2_h + fields),
         );
         self.wanted.video.width % w != 0 || self.wanted.video.height % h != 0
     }
 
-    fn layout(&self, pixel: Pixel) -> Layout {
-        let source = self.wanted.video.sampling;
-        let shape = ffi::shape(pixel);
-        let (depth, log2_w, log2_h) = shape.map_or((8, 1, 1), |s| (s.depth, s.log2_w, s.log2_h));
-        let kept = self.wanted.subsampling() == (log2_w, log2_h);
-        let chroma_offset = match (log2_w, log2_h) {
-            (1, 1) if kept => source.chroma_offset,
-            (1, 1) => (0.0, 0.5),
-            _ => (0.0, 0.0),
-        };
-        let sampling = Sampling {
-            depth,
-            log2_w,
-            log2_h,
-            chroma_offset,
-            ..source
-        };
-        Layout { pixel, sampling }
-    }
-
-    fn converter(&self, fit: Fit, layout: &Layout) -> Result<Option<ffi::Converter>> {
-        let full = self.row.full_range || ffi::shape(fit.encode).is_some_and(|s| s.rgb);
-        let full_already = layout.sampling.range == Range::Full;
-        // yuvj420p is yuv420p that says full range: the same bytes.
-        let relabelled = is_j(fit.encode) && full_already && layout.sampling.depth == 8;
-        if fit.encode == fit.wanted || relabelled {
-            return Ok(None);
-        }
-        let size = (
-            self.wanted.video.width as u32,
-            self.wanted.video.height as u32,
-        );
-        let tags = tags(self.wanted.first, &layout.sampling, size.1);
-        let full = full || full_already;
-        let converter = ffi::Converter::new(size, fit.wanted, &tags, fit.encode, full);
-        converter.map(Some).map_err(|e| {
-            let pixel = names_of(&[fit.encode]);
-            self.wanted.refuse(format!(
-                "pictures cannot be converted to {pixel} ({e}); try another --pixel-format"
-            ))
+    /// The tags to write: as they stand in the frames that come, which are the source's own, and what was used where it
+    /// has none.
+    fn tags(&self, layout: &Layout) -> Result<Tags> {
+        let reference = ffi::reference(self.wanted.first);
+        let mut frame = reference.map_err(|e| Error::internal("encode", e))?;
+        let tags = layout.tags();
+        tags.write(&mut frame);
+        Ok(Tags {
+            range: tags.range,
+            space: frame.color_space(),
+            primaries: tags.primaries,
+            transfer: frame.color_transfer_characteristic(),
+            location: tags.location,
         })
     }
 
@@ -698,25 +643,18 @@ impl<'a> Attempt<'a> {
         interlaced.then(|| self.wanted.first.is_top_first())
     }
 
-    fn settings(&self, fit: Fit, time_base: Rational) -> Settings {
+    fn settings(&self, layout: &Layout, time_base: Rational) -> Result<Settings> {
         let video = self.wanted.video;
         let target = self.wanted.target;
-        let layout = self.layout(fit.wanted);
-        let mut tags = tags(self.wanted.first, &layout.sampling, video.height as u32);
-        if ffi::shape(fit.encode).is_some_and(|s| s.rgb) {
-            (tags.space, tags.range) = (color::Space::RGB, color::Range::JPEG);
-        } else if self.row.full_range {
-            tags.range = color::Range::JPEG;
-        }
         let (scale, _) = self.scale();
-        Settings {
+        Ok(Settings {
             width: video.width as u32,
             height: video.height as u32,
-            pixel: fit.encode,
+            pixel: layout.pixel,
             time_base,
             frame_rate: self.wanted.frame_rate(),
             sample_aspect: self.wanted.first.aspect_ratio(),
-            tags,
+            tags: self.tags(layout)?,
             fields: self.fields(),
             code_fields: self.row.fields,
             global_header: target.format.global_header(),
@@ -726,8 +664,8 @@ impl<'a> Attempt<'a> {
             scale,
             tag: (target.is_quicktime() && self.codec.id() == ffmpeg::codec::Id::HEVC)
                 .then_some(*b"hvc1"),
-            depth: ffi::shape(fit.encode).map_or(8, |s| s.depth),
-        }
+            depth: ffi::depth(layout.pixel).unwrap_or(8),
+        })
     }
 
     // -- options --
@@ -823,7 +761,7 @@ impl<'a> Attempt<'a> {
 
     // -- sentences --
 
-    fn open_error(&self, fit: Fit, e: ffmpeg::Error) -> Error {
+    fn open_error(&self, layout: &Layout, e: ffmpeg::Error) -> Error {
         let video = self.wanted.video;
         let options = &self.wanted.options.encoder_options;
         let hint = match (options.is_empty(), self.wanted.options.threads) {
@@ -835,30 +773,30 @@ impl<'a> Attempt<'a> {
             self.name,
             video.width,
             video.height,
-            names_of(&[fit.encode])
+            layout.name()
         ))
     }
 
-    fn odd_message(&self, fit: Fit, whole: Fit) -> String {
+    fn odd_message(&self, layout: &Layout, whole: &Layout) -> String {
         let video = self.wanted.video;
         format!(
             "{} takes no {}x{} in {}: encoded in {}, so that nothing is cropped",
             self.name,
             video.width,
             video.height,
-            names_of(&[fit.encode]),
-            names_of(&[whole.encode])
+            layout.name(),
+            whole.name()
         )
     }
 
-    fn odd_error(&self, fit: Fit) -> Error {
+    fn odd_error(&self, layout: &Layout) -> Error {
         let video = self.wanted.video;
         self.wanted.refuse(format!(
             "the encoder {} refuses the film's odd size {}x{} in {}; try --codec vp9 or ffv1, which take any size",
             self.name,
             video.width,
             video.height,
-            names_of(&[fit.encode])
+            layout.name()
         ))
     }
 
@@ -866,9 +804,7 @@ impl<'a> Attempt<'a> {
         let depth = self.wanted.depth();
         let mut depths: Vec<u8> = taken
             .iter()
-            .filter_map(|&pixel| ffi::shape(pixel))
-            .filter(|shape| shape.components >= 3)
-            .map(|shape| shape.depth)
+            .filter_map(|&pixel| ffi::depth(pixel))
             .collect();
         depths.sort_unstable();
         depths.dedup();
@@ -885,6 +821,13 @@ impl<'a> Attempt<'a> {
         ))
     }
 
+    fn alpha_message(&self, layout: &Layout) -> Option<String> {
+        (has_alpha(self.wanted.first.format()) && !has_alpha(layout.pixel)).then(|| {
+            let name = &self.name;
+            format!("the film's transparency is left out: {name} in {} cannot keep it; --codec ffv1 does", layout.name())
+        })
+    }
+
     fn fields_message(&self, settings: &Settings) -> Option<String> {
         (settings.fields.is_some() && !settings.code_fields).then(|| {
             format!(
@@ -896,27 +839,8 @@ impl<'a> Attempt<'a> {
     }
 }
 
-fn same(pixel: Pixel) -> Fit {
-    Fit {
-        encode: pixel,
-        wanted: pixel,
-    }
-}
-
-/// The deprecated formats that say full range by their name.
-fn is_j(pixel: Pixel) -> bool {
-    pixel
-        .descriptor()
-        .is_some_and(|d| d.name().starts_with("yuvj"))
-}
-
-fn names_of(pixels: &[Pixel]) -> String {
-    let names: Vec<_> = pixels
-        .iter()
-        .filter_map(|p| p.descriptor())
-        .map(|d| d.name())
-        .collect();
-    names.join(", ")
+fn name_of_pixel(pixel: Pixel) -> &'static str {
+    pixel.descriptor().map_or("none", |d| d.name())
 }
 
 /// A pixel format in this machine's byte order.
@@ -927,142 +851,6 @@ fn native(name: &str) -> Option<Pixel> {
         "be"
     };
     ffi::pixel_named(name).or_else(|| ffi::pixel_named(&format!("{name}{order}")))
-}
-
-/// The planar Y'CbCr format of a depth and subsampling, where FFmpeg has one.
-fn natural(depth: u8, log2_w: u8, log2_h: u8) -> Option<Pixel> {
-    let kind = match (log2_w, log2_h) {
-        (0, 0) => "444",
-        (1, 0) => "422",
-        (1, 1) => "420",
-        (0, 1) => "440",
-        (2, 0) => "411",
-        (2, 2) => "410",
-        _ => return None,
-    };
-    match depth {
-        8 => native(&format!("yuv{kind}p")),
-        _ => native(&format!("yuv{kind}p{depth}")),
-    }
-}
-
-/// The nearest planar format with at least this depth.
-fn nearest_natural(depth: u8, log2_w: u8, log2_h: u8) -> Option<Pixel> {
-    let kinds = [(0, 0), (1, 0), (1, 1), (0, 1), (2, 0), (2, 2)];
-    let far = |&(w, h): &(u8, u8)| distance((w, h), (log2_w, log2_h));
-    let mut kinds: Vec<_> = kinds.into_iter().collect();
-    kinds.sort_by_key(far);
-    (depth..=16).find_map(|depth| kinds.iter().find_map(|&(w, h)| natural(depth, w, h)))
-}
-
-/// How far one subsampling is from another; of two as far, the one that more players know comes first.
-fn distance(a: (u8, u8), b: (u8, u8)) -> (u8, u8) {
-    let rarity = match a {
-        (1, 1) => 0,
-        (1, 0) => 1,
-        (0, 0) => 2,
-        _ => 3,
-    };
-    (a.0.abs_diff(b.0) + a.1.abs_diff(b.1), rarity)
-}
-
-/// How badly a pixel format of the encoder's suits the source; `None` for one that would lose luma or colour.
-fn cost(
-    row: Row,
-    shape: &Shape,
-    pixel: Pixel,
-    depth: u8,
-    (w, h): (u8, u8),
-) -> Option<(u8, u8, u8, u8)> {
-    let unfit = shape.hardware || shape.alpha || shape.components < 3 || shape.depth < depth;
-    if unfit || pixel == Pixel::PAL8 || is_j(pixel) != row.full_range {
-        return None;
-    }
-    let kind = match (shape.rgb, shape.planar) {
-        (false, true) => 0,
-        (false, false) => 1,
-        (true, _) => 2,
-    };
-    let (far, rarity) = distance((shape.log2_w, shape.log2_h), (w, h));
-    Some((kind, shape.depth - depth, far, rarity))
-}
-
-/// The tags to write: the source's own, and what was used where it has none.
-fn tags(first: &ffmpeg::frame::Video, sampling: &Sampling, height: u32) -> Tags {
-    let space = match first.color_space() {
-        color::Space::Unspecified | color::Space::RGB | color::Space::Reserved => {
-            space_of(sampling.matrix, height)
-        }
-        space => space,
-    };
-    Tags {
-        range: match sampling.range {
-            Range::Limited => color::Range::MPEG,
-            Range::Full => color::Range::JPEG,
-        },
-        space,
-        primaries: primaries(first.color_primaries(), space),
-        transfer: transfer(first.color_transfer_characteristic(), space),
-        location: location(sampling),
-    }
-}
-
-/// Rows of 625-line television: its BT.601 has tags of its own.
-const PAL: [u32; 2] = [576, 288];
-
-fn space_of(matrix: Matrix, height: u32) -> color::Space {
-    match matrix {
-        Matrix::BT601 if PAL.contains(&height) => color::Space::BT470BG,
-        Matrix::BT601 => color::Space::SMPTE170M,
-        Matrix::BT2020 => color::Space::BT2020NCL,
-        Matrix::FCC => color::Space::FCC,
-        Matrix::SMPTE240M => color::Space::SMPTE240M,
-        _ => color::Space::BT709,
-    }
-}
-
-fn primaries(told: color::Primaries, space: color::Space) -> color::Primaries {
-    use color::Primaries as P;
-    match (told, space) {
-        (P::Unspecified | P::Reserved | P::Reserved0, color::Space::BT470BG) => P::BT470BG,
-        (P::Unspecified | P::Reserved | P::Reserved0, color::Space::SMPTE170M) => P::SMPTE170M,
-        (P::Unspecified | P::Reserved | P::Reserved0, color::Space::SMPTE240M) => P::SMPTE240M,
-        (P::Unspecified | P::Reserved | P::Reserved0, color::Space::FCC) => P::BT470M,
-        (P::Unspecified | P::Reserved | P::Reserved0, color::Space::BT2020NCL) => P::BT2020,
-        (P::Unspecified | P::Reserved | P::Reserved0, _) => P::BT709,
-        (told, _) => told,
-    }
-}
-
-fn transfer(
-    told: color::TransferCharacteristic,
-    space: color::Space,
-) -> color::TransferCharacteristic {
-    use color::TransferCharacteristic as T;
-    match (told, space) {
-        (
-            T::Unspecified | T::Reserved | T::Reserved0,
-            color::Space::BT470BG | color::Space::SMPTE170M,
-        ) => T::SMPTE170M,
-        (T::Unspecified | T::Reserved | T::Reserved0, color::Space::SMPTE240M) => T::SMPTE240M,
-        (T::Unspecified | T::Reserved | T::Reserved0, color::Space::BT2020NCL) => T::BT2020_10,
-        (T::Unspecified | T::Reserved | T::Reserved0, _) => T::BT709,
-        (told, _) => told,
-    }
-}
-
-fn location(sampling: &Sampling) -> Location {
-    if (sampling.log2_w, sampling.log2_h) != (1, 1) {
-        return Location::Unspecified;
-    }
-    match sampling.chroma_offset {
-        (x, y) if x == 0.0 && y == 0.0 => Location::TopLeft,
-        (x, y) if x == 0.5 && y == 0.0 => Location::Top,
-        (x, y) if x == 0.5 && y == 0.5 => Location::Center,
-        (x, y) if x == 0.0 && y == 1.0 => Location::BottomLeft,
-        (x, y) if x == 0.5 && y == 1.0 => Location::Bottom,
-        _ => Location::Left,
-    }
 }
 
 /// x265's settings for the light of the display on which the film was graded, from the stream's side data.

@@ -2,9 +2,14 @@
 //! reason why it is sound.
 #![allow(unsafe_code)]
 
+use crate::error::{Error, Result};
 use ffmpeg_next::{
     self as ffmpeg, Dictionary, Rational, ffi as sys,
-    format::context::{Input, StreamIo},
+    format::{
+        Pixel,
+        context::{Input, StreamIo},
+    },
+    frame,
 };
 use std::{
     ffi::{CStr, CString, c_int, c_short, c_ulong},
@@ -12,9 +17,6 @@ use std::{
 };
 
 // ---- frames and pictures ----
-
-use crate::error::{Error, Result};
-use ffmpeg_next::{format::Pixel, frame};
 
 /// Where one component of a pixel format lies (FFmpeg's `AVComponentDescriptor`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -1068,6 +1070,15 @@ pub(super) mod output {
             }
         }
 
+        /// Samples before the first that is to be heard, in seconds as a fraction.
+        pub fn padding(&self) -> (i64, Rational) {
+            let raw = self.raw();
+            (
+                i64::from(raw.initial_padding),
+                Rational(1, raw.sample_rate.max(1)),
+            )
+        }
+
         /// The attached picture's bytes.
         pub fn picture(&self) -> Option<&[u8]> {
             self.picture.as_ref().and_then(Packet::data)
@@ -1169,22 +1180,33 @@ pub(super) mod output {
 
         /// Flushes and closes; what the disk refuses late is said here.
         pub fn close(&mut self) -> Result<()> {
-            let code = match std::mem::replace(&mut self.io, Io::None) {
+            let code = match self.io {
                 Io::None => 0,
                 // SAFETY: opened by `avio_open`; sets `pb` to null.
                 Io::File => unsafe { sys::avio_closep(&mut self.raw().pb) },
                 Io::Memory => {
-                    let mut bytes = ptr::null_mut();
-                    // SAFETY: opened by `avio_open_dyn_buf`; the bytes are ours to free.
-                    unsafe {
-                        sys::avio_close_dyn_buf(self.raw().pb, &mut bytes);
-                        sys::av_free(bytes.cast());
-                    }
-                    self.raw().pb = ptr::null_mut();
+                    self.take_memory();
                     0
                 }
             };
+            self.io = Io::None;
             check(code).map(|_| ())
+        }
+
+        /// What was written to memory; closes it.
+        fn take_memory(&mut self) -> Vec<u8> {
+            let Io::Memory = std::mem::replace(&mut self.io, Io::None) else {
+                return Vec::new();
+            };
+            let mut bytes = ptr::null_mut();
+            // SAFETY: opened by `avio_open_dyn_buf`, which gives its buffer away here; it is copied and freed.
+            unsafe {
+                let size = sys::avio_close_dyn_buf(self.raw().pb, &mut bytes);
+                self.raw().pb = ptr::null_mut();
+                let copy = std::slice::from_raw_parts(bytes, size as usize).to_vec();
+                sys::av_free(bytes.cast());
+                copy
+            }
         }
 
         /// How long the interleaver may wait, and the delay that MPEG-TS declares; both in microseconds.
@@ -1272,19 +1294,12 @@ pub(super) mod output {
         /// Adds a file attached to the container (Matroska): a font, or a cover picture.
         pub fn add_attachment(&mut self, copy: &StreamCopy, bytes: &[u8]) -> Result<usize> {
             let stream = self.new_stream()?;
-            // SAFETY: the parameters are live; `extradata` gets `bytes` and the padding that FFmpeg demands.
+            // SAFETY: the parameters are live and new.
             unsafe {
                 let parameters = &mut *stream.codecpar;
                 parameters.codec_type = sys::AVMediaType::AVMEDIA_TYPE_ATTACHMENT;
                 parameters.codec_id = copy.raw().codec_id;
-                let padded = bytes.len() + sys::AV_INPUT_BUFFER_PADDING_SIZE as usize;
-                let data: *mut u8 = sys::av_mallocz(padded).cast();
-                if data.is_null() {
-                    return Err(Error::Unknown);
-                }
-                ptr::copy_nonoverlapping(bytes.as_ptr(), data, bytes.len());
-                parameters.extradata = data;
-                parameters.extradata_size = bytes.len() as c_int;
+                set_extradata(parameters, bytes)?;
             }
             stream.metadata = copy.metadata.clone().into_raw();
             Ok(stream.index as usize)
@@ -1363,6 +1378,68 @@ pub(super) mod output {
             // SAFETY: owned; frees the streams, the metadata and the muxer's own memory.
             unsafe { sys::avformat_free_context(self.context) };
         }
+    }
+
+    /// Whether the Matroska muxer adds an Opus stream's codec delay to its times, as the demuxer takes it off again. Old
+    /// versions do not, and each copy would play the sound some milliseconds earlier. Tried once, in memory.
+    pub fn matroska_adds_delay() -> bool {
+        static ANSWER: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        // Without an answer, as newer versions do.
+        *ANSWER.get_or_init(|| try_delay().unwrap_or(true))
+    }
+
+    /// Bytes of the packet in the trial: few enough for a block whose size takes one byte.
+    const TRIAL: [u8; 3] = [0xfc, 0xff, 0xfe];
+
+    fn try_delay() -> Option<bool> {
+        let mut mux = Mux::new(Format::named("matroska")?, b"").ok()?;
+        let stream = mux.new_stream().ok()?;
+        // SAFETY: live parameters; a mono stream with a delay of 480 samples, 10 ms, and an OpusHead of that.
+        unsafe {
+            let parameters = &mut *stream.codecpar;
+            parameters.codec_type = sys::AVMediaType::AVMEDIA_TYPE_AUDIO;
+            parameters.codec_id = sys::AVCodecID::AV_CODEC_ID_OPUS;
+            parameters.sample_rate = 48_000;
+            parameters.initial_padding = 480;
+            sys::av_channel_layout_default(&mut parameters.ch_layout, 1);
+            let head = b"OpusHead\x01\x01\xe0\x01\x80\xbb\0\0\0\0\0";
+            set_extradata(parameters, head).ok()?;
+        }
+        mux.open_memory().ok()?;
+        mux.header(Dict::new()).ok()?;
+        let mut packet = Packet::copy(&TRIAL);
+        packet.set_pts(Some(0));
+        packet.set_dts(Some(0));
+        packet.set_duration(20);
+        packet.set_flags(codec::packet::Flags::KEY);
+        mux.write(packet).ok()?;
+        mux.trailer().ok()?;
+        let bytes = mux.take_memory();
+        // A block of track 1 and `TRIAL`: size, track, time, flags.
+        let size = 0x80 | (4 + TRIAL.len()) as u8;
+        let block = bytes
+            .windows(4 + 1)
+            .find(|w| w[0] == size && w[1] == 0x81)?;
+        Some(i16::from_be_bytes([block[2], block[3]]) == 10)
+    }
+
+    /// Sets codec parameters' extra bytes.
+    ///
+    /// # Safety
+    /// `parameters` is live and has none yet.
+    unsafe fn set_extradata(parameters: &mut sys::AVCodecParameters, bytes: &[u8]) -> Result<()> {
+        // SAFETY: room for `bytes` and the zeroed padding that FFmpeg demands; owned by the parameters from here.
+        unsafe {
+            let padded = bytes.len() + sys::AV_INPUT_BUFFER_PADDING_SIZE as usize;
+            let data: *mut u8 = sys::av_mallocz(padded).cast();
+            if data.is_null() {
+                return Err(Error::Unknown);
+            }
+            ptr::copy_nonoverlapping(bytes.as_ptr(), data, bytes.len());
+            parameters.extradata = data;
+            parameters.extradata_size = bytes.len() as c_int;
+        }
+        Ok(())
     }
 
     fn add_side_data(
@@ -1548,45 +1625,12 @@ pub(super) mod output {
         (pixel != sys::AVPixelFormat::AV_PIX_FMT_NONE).then(|| pixel.into())
     }
 
-    /// How a pixel format stores its samples.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Shape {
-        /// Y', Cb and Cr in planes of their own, in the machine's byte order, and nothing else.
-        pub planar: bool,
-        /// Red, green and blue, or a palette of them.
-        pub rgb: bool,
-        /// Memory of a graphics card.
-        pub hardware: bool,
-        pub alpha: bool,
-        pub components: u8,
-        pub depth: u8,
-        pub log2_w: u8,
-        pub log2_h: u8,
-    }
-
-    /// How `pixel` stores its samples; `None` for no format at all.
-    pub fn shape(pixel: Pixel) -> Option<Shape> {
+    /// Bits of a sample of a picture in colour; `None` for grey, palettes and memory of graphics cards.
+    pub fn depth(pixel: Pixel) -> Option<u8> {
         // SAFETY: static descriptors, null for no format.
         let d = unsafe { sys::av_pix_fmt_desc_get(pixel.into()).as_ref() }?;
-        let flag = |f: c_int| d.flags & f as u64 != 0;
-        let rgb = flag(sys::AV_PIX_FMT_FLAG_RGB) || flag(sys::AV_PIX_FMT_FLAG_PAL);
-        let foreign =
-            cfg!(target_endian = "little") == flag(sys::AV_PIX_FMT_FLAG_BE) && d.comp[0].depth > 8;
-        Some(Shape {
-            planar: flag(sys::AV_PIX_FMT_FLAG_PLANAR)
-                && d.nb_components == 3
-                && d.comp[2].plane == 2
-                && d.comp[0].shift == 0
-                && !rgb
-                && !foreign,
-            rgb,
-            hardware: flag(sys::AV_PIX_FMT_FLAG_HWACCEL),
-            alpha: flag(sys::AV_PIX_FMT_FLAG_ALPHA),
-            components: d.nb_components,
-            depth: d.comp[0].depth as u8,
-            log2_w: d.log2_chroma_w,
-            log2_h: d.log2_chroma_h,
-        })
+        let hardware = d.flags & sys::AV_PIX_FMT_FLAG_HWACCEL as u64 != 0;
+        (!hardware && d.nb_components >= 3).then_some(d.comp[0].depth as u8)
     }
 
     /// A second header for the same buffers: `frame` itself is not touched.
@@ -1597,26 +1641,14 @@ pub(super) mod output {
         Ok(reference)
     }
 
-    /// Gives a frame of ours what its encoder reads there: tags, fields, and no memory of how it was coded before.
-    pub fn dress(frame: &mut Video, settings: &Settings) {
+    /// Takes from a frame of ours what its encoder would misread: how it was coded before.
+    pub fn dress(frame: &mut Video) {
         // SAFETY: the header of a live frame that nobody else holds.
         unsafe {
             let raw = &mut *frame.as_mut_ptr();
-            // yuvj420p and yuv420p are the same bytes; the encoder takes one name only.
-            let pixel: sys::AVPixelFormat = settings.pixel.into();
-            raw.format = pixel as c_int;
             // Left as decoded, this would force the source's own frame types on the encoder.
             raw.pict_type = sys::AVPictureType::AV_PICTURE_TYPE_NONE;
             raw.quality = 0;
-            raw.color_range = settings.tags.range.into();
-            raw.colorspace = settings.tags.space.into();
-            raw.color_primaries = settings.tags.primaries.into();
-            raw.color_trc = settings.tags.transfer.into();
-            raw.chroma_location = settings.tags.location.into();
-            if settings.fields.is_none() {
-                raw.interlaced_frame = 0;
-                raw.top_field_first = 0;
-            }
             // The settings of Dolby Vision belong to the old colours.
             for kind in DOLBY {
                 sys::av_frame_remove_side_data(raw, kind);
@@ -1788,93 +1820,6 @@ pub(super) mod output {
                 sys::avcodec_free_context(&mut self.decoder);
                 sys::avcodec_free_context(&mut self.encoder);
             }
-        }
-    }
-
-    /// Turns pictures of one pixel format into another of the same size; for encoders that take no Y'CbCr, or fewer
-    /// bits.
-    pub struct Converter {
-        context: *mut sys::SwsContext,
-        to: Pixel,
-    }
-
-    // SAFETY: the context has one owner.
-    unsafe impl Send for Converter {}
-
-    impl Converter {
-        /// From `from` in the range and matrix of `tags` to `to`, full range or not.
-        pub fn new(
-            size: (u32, u32),
-            from: Pixel,
-            tags: &Tags,
-            to: Pixel,
-            full: bool,
-        ) -> Result<Self> {
-            let (width, height) = (size.0 as c_int, size.1 as c_int);
-            let flags = sys::SWS_BICUBIC
-                | sys::SWS_ACCURATE_RND
-                | sys::SWS_FULL_CHR_H_INT
-                | sys::SWS_BITEXACT;
-            // SAFETY: null is checked; the coefficients are static tables.
-            unsafe {
-                let context = sys::sws_getContext(
-                    width,
-                    height,
-                    from.into(),
-                    width,
-                    height,
-                    to.into(),
-                    flags as c_int,
-                    ptr::null_mut(),
-                    ptr::null_mut(),
-                    ptr::null(),
-                );
-                if context.is_null() {
-                    return Err(Error::InvalidData);
-                }
-                let space: sys::AVColorSpace = tags.space.into();
-                let matrix = sys::sws_getCoefficients(space as c_int);
-                let source_full = c_int::from(tags.range == color::Range::JPEG);
-                let one = 1 << 16;
-                sys::sws_setColorspaceDetails(
-                    context,
-                    matrix,
-                    source_full,
-                    matrix,
-                    c_int::from(full),
-                    0,
-                    one,
-                    one,
-                );
-                Ok(Self { context, to })
-            }
-        }
-
-        pub fn convert(&mut self, frame: &Video) -> Result<Video> {
-            let mut to = Video::new(self.to, frame.width(), frame.height());
-            // SAFETY: both frames have the sizes and formats that the context was made for.
-            check(unsafe {
-                let (from, raw) = (&*frame.as_ptr(), &mut *to.as_mut_ptr());
-                sys::sws_scale(
-                    self.context,
-                    from.data.as_ptr() as *const *const u8,
-                    from.linesize.as_ptr(),
-                    0,
-                    from.height,
-                    raw.data.as_ptr(),
-                    raw.linesize.as_ptr(),
-                )
-            })?;
-            // SAFETY: copies times, aspect and side data; buffers stay.
-            check(unsafe { sys::av_frame_copy_props(to.as_mut_ptr(), frame.as_ptr()) })?;
-            Ok(to)
-        }
-    }
-
-    impl Drop for Converter {
-        fn drop(&mut self) {
-            // SAFETY: owned, freed once.
-            unsafe { sys::sws_freeContext(self.context) };
         }
     }
 }

@@ -70,7 +70,6 @@ pub struct FileSink {
 struct Video {
     encoder: ffmpeg::codec::encoder::Video,
     settings: ffi::Settings,
-    converter: Option<ffi::Converter>,
     name: String,
     captions: bool,
     /// Of the frames that come.
@@ -147,11 +146,6 @@ impl FileSink {
         })
     }
 
-    /// The pictures that this sink wants.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
     /// What a person should know of this output before the first frame: streams that are left out, sizes and fields
     /// that the encoder takes otherwise. What comes up later is in [`Written::notes`].
     pub fn messages(&self) -> &[String] {
@@ -171,6 +165,18 @@ impl FileSink {
             "{what} at frame {} ({at:.3} s): {why}",
             video.frames
         ))
+    }
+
+    /// Another format or size than was agreed would be read beyond its end.
+    fn check(&self, frame: &ffmpeg::frame::Video) -> Result<()> {
+        let settings = &self.video.settings;
+        let agreed = (self.layout.pixel, settings.width, settings.height);
+        let came = (frame.format(), frame.width(), frame.height());
+        if agreed == came {
+            return Ok(());
+        }
+        let why = format!("a picture is {came:?} where {agreed:?} was agreed");
+        Err(Error::internal("encode", why))
     }
 
     /// Sends one frame, or the end, to the encoder and writes what it gives.
@@ -245,7 +251,6 @@ impl Video {
         Self {
             encoder: opened.encoder,
             settings: opened.settings,
-            converter: opened.converter,
             name: opened.name,
             captions: opened.captions,
             source_base: Rational(n, d),
@@ -273,12 +278,9 @@ impl Video {
         if self.lengths.len() > LENGTHS {
             self.lengths.pop_front();
         }
-        let mut frame = match &mut self.converter {
-            Some(converter) => converter.convert(&merged.picture.0)?,
-            None => ffi::reference(&merged.picture.0)?,
-        };
+        let mut frame = ffi::reference(&merged.picture.0)?;
         frame.set_pts(Some(pts));
-        ffi::dress(&mut frame, &self.settings);
+        ffi::dress(&mut frame);
         Ok(frame)
     }
 
@@ -319,6 +321,10 @@ impl Video {
 const MILLISECOND: Rational = Rational(1, 1000);
 
 impl Sink for FileSink {
+    fn layout(&self) -> Option<Layout> {
+        Some(self.layout)
+    }
+
     fn frame(&mut self, frame: &Merged) -> Result<()> {
         if self.single && self.video.frames > 0 {
             return Err(one_picture(&self.name));
@@ -331,6 +337,7 @@ impl Sink for FileSink {
                 self.video.name
             ));
         }
+        self.check(&frame.picture.0)?;
         let prepared = self.video.prepare(frame);
         let prepared = prepared
             .map_err(|e| self.failed("the picture cannot be prepared for the encoder", e))?;

@@ -328,28 +328,41 @@ impl Streams {
         if trial {
             return Ok(Placed { mux, video, lanes });
         }
-        let strict = !self.target.format.takes_equal_times();
         for &(at, stream) in places {
             let plan = &self.plans[at];
             match plan.route {
                 Route::Cover => mux
                     .write_picture(stream, &plan.copy)
                     .map_err(Failure::Header)?,
-                Route::Copy | Route::Convert(_) => lanes.push(Lane {
-                    source: plan.index,
-                    line: describe(&plan.copy, plan.index),
-                    stream,
-                    converter: plan.fresh_converter(),
-                    base: mux.time_base(stream),
-                    queue: VecDeque::new(),
-                    last: None,
-                    strict,
-                    broken: 0,
-                }),
+                Route::Copy | Route::Convert(_) => lanes.push(self.lane(plan, &mux, stream)),
                 _ => {}
             }
         }
         Ok(Placed { mux, video, lanes })
+    }
+
+    fn lane(&self, plan: &Plan, mux: &Mux, stream: usize) -> Lane {
+        let base = mux.time_base(stream);
+        let codec = plan.copy.codec_name();
+        let late = self.target.is_matroska() && codec == "opus" && !ffi::matroska_adds_delay();
+        let (padding, sample) = plan.copy.padding();
+        Lane {
+            source: plan.index,
+            line: describe(&plan.copy, plan.index),
+            stream,
+            converter: plan.fresh_converter(),
+            base,
+            queue: VecDeque::new(),
+            last: None,
+            strict: !self.target.format.takes_equal_times(),
+            delay: if late {
+                padding.rescale(sample, base)
+            } else {
+                0
+            },
+            gaps: plan.route == Route::Copy && codec == "mov_text",
+            broken: 0,
+        }
     }
 
     /// The muxer's options for this output.
@@ -359,7 +372,7 @@ impl Streams {
         if self.target.is_quicktime() {
             dict.set("movflags", &self.movflags(file));
         }
-        if ["mkv", "webm"].contains(&self.target.container.name) {
+        if self.target.is_matroska() {
             // As the source has it, not as the muxer would guess.
             dict.set("default_mode", "passthrough");
         }
@@ -404,6 +417,8 @@ impl Streams {
     }
 }
 
+/// A text of no length.
+const MOV_TEXT_GAP: [u8; 2] = [0, 0];
 const NO_SPACE: ffmpeg::Error = ffmpeg::Error::Other {
     errno: ffmpeg::error::ENOSPC,
 };
@@ -458,6 +473,10 @@ pub(super) struct Lane {
     queue: VecDeque<ffmpeg::Packet>,
     last: Option<i64>,
     strict: bool,
+    /// Added to every time, in ticks of `base`: what the muxer fails to add.
+    delay: i64,
+    /// The stream has empty events between its subtitles, which the muxer writes anew.
+    gaps: bool,
     /// Subtitles that could not be read.
     broken: u64,
 }
@@ -472,10 +491,15 @@ impl Lane {
                 None
             }),
         };
-        let Some(mut out) = converted else { return };
+        let gap = |packet: &ffmpeg::Packet| packet.data().is_none_or(|data| data == MOV_TEXT_GAP);
+        let Some(mut out) = converted.filter(|packet| !(self.gaps && gap(packet))) else {
+            return;
+        };
         out.set_stream(self.stream);
         out.set_position(-1);
         out.rescale_ts(packet.time_base, self.base);
+        out.set_pts(out.pts().map(|pts| pts + self.delay));
+        out.set_dts(out.dts().map(|dts| dts + self.delay));
         rising(&mut out, &mut self.last, !self.strict);
         self.queue.push_back(out);
     }

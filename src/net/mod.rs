@@ -129,7 +129,13 @@ impl std::str::FromStr for DeviceChoice {
     }
 }
 pub fn load(name: &str, _: &DeviceChoice) -> Result<Box<dyn Colorizer>> {
-    Ok(Box::new(builtin::Constant { ab: if name == "gray" { (0.0, 0.0) } else { (10.0, 15.0) } }))
+    Ok(Box::new(builtin::Constant {
+        ab: if name == "gray" {
+            (0.0, 0.0)
+        } else {
+            (10.0, 15.0)
+        },
+    }))
 }
 pub fn is_model_name(name: &str) -> bool {
     name == "gray"

@@ -42,8 +42,11 @@ pub struct Row {
 }
 
 /// Every temporal filter.
-pub const FILTERS: &[Row] =
-    &[Row { name: "off", about: "every frame is coloured by itself", make: || Box::new(off::Off) }];
+pub const FILTERS: &[Row] = &[Row {
+    name: "off",
+    about: "every frame is coloured by itself",
+    make: || Box::new(off::Off),
+}];
 
 /// A fresh filter of that name.
 ///
@@ -53,7 +56,10 @@ pub fn by_name(name: &str) -> Result<Box<dyn TemporalFilter>> {
     let row = FILTERS.iter().find(|row| row.name == name);
     row.map(|row| (row.make)()).ok_or_else(|| {
         let names: Vec<_> = FILTERS.iter().map(|row| row.name).collect();
-        Error::Usage(format!("there is no temporal filter '{name}': choose one of {}", names.join(", ")))
+        Error::Usage(format!(
+            "there is no temporal filter '{name}': choose one of {}",
+            names.join(", ")
+        ))
     })
 }
 
@@ -66,8 +72,17 @@ mod tests {
     };
 
     fn frame(index: u64) -> Inferred {
-        let frame = Decoded { index, pts: index as i64 * 3, duration: 3, picture: Picture::empty() };
-        Inferred { frame, cut: index == 0, ab: Some(AbMap::constant(index as f32, -1.0)) }
+        let frame = Decoded {
+            index,
+            pts: index as i64 * 3,
+            duration: 3,
+            picture: Picture::empty(),
+        };
+        Inferred {
+            frame,
+            cut: index == 0,
+            ab: Some(AbMap::constant(index as f32, -1.0)),
+        }
     }
 
     #[test]
@@ -79,11 +94,20 @@ mod tests {
                 for i in 0..n {
                     out.extend(filter.push(frame(i)).unwrap());
                     let held = i as usize + 1 - out.len();
-                    assert!(held <= filter.reach().1, "{}: holds {held} frames", row.name);
+                    assert!(
+                        held <= filter.reach().1,
+                        "{}: holds {held} frames",
+                        row.name
+                    );
                 }
                 out.extend(filter.flush().unwrap());
                 let seen: Vec<_> = out.iter().map(|s| (s.frame.index, s.frame.pts)).collect();
-                assert_eq!(seen, (0..n).map(|i| (i, i as i64 * 3)).collect::<Vec<_>>(), "{}", row.name);
+                assert_eq!(
+                    seen,
+                    (0..n).map(|i| (i, i as i64 * 3)).collect::<Vec<_>>(),
+                    "{}",
+                    row.name
+                );
             }
         }
     }
@@ -93,12 +117,19 @@ mod tests {
         for row in FILTERS {
             let maps = |from: u64| -> Vec<(u64, AbMap)> {
                 let mut filter = (row.make)();
-                let mut out: Vec<Steady> = (from..40).flat_map(|i| filter.push(frame(i)).unwrap()).collect();
+                let mut out: Vec<Steady> = (from..40)
+                    .flat_map(|i| filter.push(frame(i)).unwrap())
+                    .collect();
                 out.extend(filter.flush().unwrap());
                 out.into_iter().map(|s| (s.frame.index, s.ab)).collect()
             };
             let back = (row.make)().reach().0 as u64;
-            assert_eq!(maps(0)[20..], maps(20 - back)[back as usize..], "{}", row.name);
+            assert_eq!(
+                maps(0)[20..],
+                maps(20 - back)[back as usize..],
+                "{}",
+                row.name
+            );
         }
     }
 }

@@ -15,7 +15,12 @@ impl TemporalFilter for Off {
     }
 
     fn push(&mut self, Inferred { frame, ab, .. }: Inferred) -> Result<Vec<Steady>> {
-        let ab = ab.ok_or_else(|| Error::internal("steady", format!("frame {} came without colour", frame.index)))?;
+        let ab = ab.ok_or_else(|| {
+            Error::internal(
+                "steady",
+                format!("frame {} came without colour", frame.index),
+            )
+        })?;
         Ok(vec![Steady { frame, ab }])
     }
 
