@@ -46,7 +46,8 @@ fn rich_mkv(lab: &Lab) -> PathBuf {
 /// An MP4 film with one of everything.
 fn rich_mp4(lab: &Lab) -> PathBuf {
     ingredients(lab);
-    let maps = "-i cover.png -map_metadata 4 -map_chapters 4 -map 0:v -map 1:a -map 2:a -map 3 -map 5:v";
+    let maps =
+        "-i cover.png -map_metadata 4 -map_chapters 4 -map 0:v -map 1:a -map 2:a -map 3 -map 5:v";
     let codecs = "-c:v:0 libx264 -pix_fmt yuv420p -c:v:1 png -c:a:0 aac -c:a:1 mp2 -c:s mov_text";
     let names =
         "-metadata:s:a:0 language=eng -metadata:s:a:1 language=fra -metadata:s:s:0 language=ger";
