@@ -45,6 +45,9 @@ pub enum Error {
     /// The user asked twice to stop. Exit code 130.
     #[error("stopped at once, as asked; the unfinished output was removed")]
     Stopped,
+    /// Some of several inputs failed; each was told when it happened. Exit code: the first failure's.
+    #[error("not every input could be done")]
+    Several(#[source] Box<Error>),
     /// A stage's neighbour is gone. Never shown: the neighbour's own error is the cause.
     #[error("the next stage is gone")]
     Disconnected,
@@ -100,6 +103,7 @@ impl Error {
             Self::Model { .. } => 5,
             Self::Train(_) => 6,
             Self::Stopped => 130,
+            Self::Several(first) => first.exit_code(),
             Self::Disconnected | Self::Internal { .. } => 70,
         }
     }

@@ -210,6 +210,17 @@ pub struct Thumb {
     pub l: Vec<f32>,
 }
 
+impl Thumb {
+    /// What a network that looks at no pixels gets.
+    pub fn empty() -> Self {
+        Self {
+            width: 0,
+            height: 0,
+            l: Vec::new(),
+        }
+    }
+}
+
 /// A small map of chroma over the whole picture: CIE a and b, row-major. Its samples are cell centres of a grid
 /// that spans the picture exactly, so any size maps onto any picture.
 #[derive(Clone, Debug, PartialEq)]

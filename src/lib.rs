@@ -1,9 +1,54 @@
 //! autochrome: a streaming video colorizer.
+//!
+//! ```text
+//!                 packets of every other stream travel with the frames
+//!          ┌────────┐   ┌──────┐   ┌───────┐   ┌────────┐   ┌───────┐   ┌────────┐
+//! film ──▶ │ decode │──▶│ plan │──▶│ infer │──▶│ steady │──▶│ merge │──▶│ encode │──▶ film in colour
+//!          └────────┘   └──────┘   └───────┘   └────────┘   └───────┘   └────────┘
+//!            media      thumbnail    net        temporal     colour      media
+//! ```
+//!
+//! Read [`colorize`] first: [`colorize::run`] is the only wiring, and it is the diagram above.
+//!
+//! | module | what it knows | may use |
+//! |---|---|---|
+//! | [`frame`] | what travels on each edge; small plain pictures | `media`'s opaque `Picture` and `Packet` |
+//! | [`color`] | L, a, b, Y', Cb, Cr and network units, each conversion beside its inverse | nothing |
+//! | [`stage`] | threads, bounded edges, meters, first failure | `frame` |
+//! | [`media`] | ffmpeg: sources, sinks, pictures; `media/ffi.rs` holds the `unsafe` | `frame`, `color` |
+//! | [`net`] | tensors: generators, checkpoints, devices | `frame`, `color` |
+//! | [`temporal`] | colour over time | `frame` |
+//! | [`colorize`] | the stages | all of the above |
+//! | [`train`], [`eval`] | learning and measuring | `net`, `color` |
+//! | [`cli`] | flags, progress, words | everything; nothing uses it |
+//! | [`error`] | the one error type | nothing |
+//!
+//! # The library in ten lines
+//!
+//! ```no_run
+//! use autochrome::{colorize, media::*, net};
+//! # fn main() -> autochrome::Result<()> {
+//! let mut colorizer = net::load(net::DEFAULT_MODEL, &"auto".parse()?)?;
+//! let source = Source::open("film.mp4".as_ref(), &InputOptions::default())?;
+//! let sink = FileSink::create("film.color.mp4".as_ref(), &OutputOptions::default(), &source)?;
+//! let controls = colorize::Controls::default().with_progress(|p| println!("{} frames", p.frames));
+//! let options = colorize::Options::default();
+//! let report = colorize::run(source, vec![Box::new(sink)], colorizer.as_mut(), &options, &controls)?;
+//! println!("{} frames in {:.1} s", report.written[0].frames, report.seconds);
+//! # Ok(())
+//! # }
+//! ```
 
+pub mod cli;
 pub mod color;
+pub mod colorize;
 pub mod error;
+pub mod eval;
 pub mod frame;
 pub mod media;
 pub mod net;
+pub mod stage;
+pub mod temporal;
+pub mod train;
 
 pub use error::{Error, Result};

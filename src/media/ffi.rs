@@ -3,9 +3,16 @@
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
-use ffmpeg_next::{self as ffmpeg, Dictionary, Rational, ffi as sys, format::Pixel, frame};
+use ffmpeg_next::{
+    self as ffmpeg, Dictionary, Rational, ffi as sys,
+    format::{
+        Pixel,
+        context::{Input, StreamIo},
+    },
+    frame,
+};
 use std::{
-    ffi::{CStr, CString, c_int},
+    ffi::{CStr, CString, c_int, c_short, c_ulong},
     ptr, slice,
 };
 
@@ -114,6 +121,30 @@ pub(super) fn palette(frame: &frame::Video) -> Option<&[[u8; 4]]> {
     unsafe {
         let data = (*frame.as_ptr()).data[1];
         (!data.is_null()).then(|| slice::from_raw_parts(data.cast(), 256))
+    }
+}
+
+/// Writes the 1024 bytes of a palette.
+#[cfg(test)]
+pub(super) fn write_palette(frame: &mut frame::Video, colours: &[u8]) {
+    // SAFETY: as above, and the frame was made by the test.
+    unsafe {
+        let data = (*frame.as_mut_ptr()).data[1];
+        ptr::copy_nonoverlapping(colours.as_ptr(), data, colours.len().min(1024));
+    }
+}
+
+/// Sets what decoders set.
+#[cfg(test)]
+pub(super) fn set_aspect_and_field(frame: &mut frame::Video, aspect: (i32, i32), interlaced: bool) {
+    // SAFETY: the frame was made by the test.
+    unsafe {
+        let f = &mut *frame.as_mut_ptr();
+        f.sample_aspect_ratio = sys::AVRational {
+            num: aspect.0,
+            den: aspect.1,
+        };
+        f.interlaced_frame = interlaced.into();
     }
 }
 
@@ -306,7 +337,7 @@ impl Scaler {
                 to.width as c_int,
                 to.height as c_int,
                 to.pixel.into(),
-                (method | exact) as c_int,
+                method | exact,
                 ptr::null_mut(),
                 ptr::null_mut(),
                 ptr::null(),
@@ -411,23 +442,54 @@ pub(super) fn reads_no_file(format: &ffmpeg::format::format::Input) -> bool {
     unsafe { (*format.as_ptr()).flags & sys::AVFMT_NOFILE != 0 }
 }
 
-/// Opens and probes `url`. Returns the options that neither the demuxer nor its protocol knew.
+/// Whether a read of `file` would not wait: there is data, its end, or an error. Waits up to `timeout` ms for that.
+pub(super) fn readable(file: std::os::fd::BorrowedFd<'_>, timeout: i32) -> std::io::Result<bool> {
+    use std::os::fd::AsRawFd;
+    /// poll(2)'s struct pollfd.
+    #[repr(C)]
+    struct PollFd {
+        fd: c_int,
+        events: c_short,
+        revents: c_short,
+    }
+    const POLLIN: c_short = 1;
+    // The standard library links libc, and has no poll of its own.
+    unsafe extern "C" {
+        fn poll(fds: *mut PollFd, count: c_ulong, timeout: c_int) -> c_int;
+    }
+    let mut fd = PollFd {
+        fd: file.as_raw_fd(),
+        events: POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one descriptor, borrowed and so open for the length of the call, in a struct laid out as in C.
+    match unsafe { poll(&mut fd, 1, timeout) } {
+        -1 => match std::io::Error::last_os_error() {
+            e if e.kind() == std::io::ErrorKind::Interrupted => Ok(false),
+            e => Err(e),
+        },
+        ready => Ok(ready > 0),
+    }
+}
+
+/// Opens and probes `url`, or `stream` in its place. Returns the options that neither the demuxer nor its protocol knew.
 ///
 /// ffmpeg-next has no call with a demuxer, options and an interrupt at once, and its own drop the unused options.
 pub(super) fn open_input(
     url: &CStr,
+    stream: Option<StreamIo>,
     format: Option<&ffmpeg::format::format::Input>,
     options: Dictionary<'_>,
     stop: impl FnMut() -> bool + Send + 'static,
-) -> Result<(ffmpeg::format::context::Input, Dictionary<'static>), ffmpeg::Error> {
+) -> Result<(Input, Dictionary<'static>), ffmpeg::Error> {
     let format = format.map_or(ptr::null(), |f| unsafe {
         // SAFETY: only reads the pointer out of its wrapper.
         f.as_ptr()
     });
     let interrupt = ffmpeg::util::interrupt::new(Box::new(stop));
-    // SAFETY: the context is fresh; avformat_open_input frees it when it fails, and the wrapper owns it from then
-    // on. The boxed callback lives in the guard, which the wrapper drops after the context is closed. `options` is
-    // handed over and what is left of it is owned again at once.
+    // SAFETY: the context is fresh; avformat_open_input frees it (but not a stream of ours) when it fails, and the
+    // wrapper owns it from then on. The boxed callback lives in the guard, which the wrapper drops after the context
+    // is closed, and a stream in the wrapper likewise. `options` is handed over and what is left is owned again.
     unsafe {
         let mut context = sys::avformat_alloc_context();
         if context.is_null() {
@@ -436,13 +498,22 @@ pub(super) fn open_input(
             });
         }
         (*context).interrupt_callback = interrupt.interrupt;
+        let mut stream = stream;
+        if let Some(stream) = &mut stream {
+            (*context).pb = stream.as_mut_ptr();
+            (*context).flags |= sys::AVFMT_FLAG_CUSTOM_IO;
+        }
         let mut rest = options.disown();
         let opened = sys::avformat_open_input(&mut context, url.as_ptr(), format, &mut rest);
         let rest = Dictionary::own(rest);
         if opened < 0 {
             return Err(opened.into());
         }
-        let input = ffmpeg::format::context::Input::wrap_with_interrupt(context, interrupt.guard);
+        let guard = interrupt.guard;
+        let input = match stream {
+            Some(io) => Input::wrap_with_custom_io_and_interrupt(context, io, guard),
+            None => Input::wrap_with_interrupt(context, guard),
+        };
         match sys::avformat_find_stream_info(context, ptr::null_mut()) {
             e if e < 0 => Err(e.into()),
             _ => Ok((input, rest)),
@@ -458,6 +529,8 @@ pub(super) struct Container {
     pub duration: Option<i64>,
     /// The length is written in the file (not guessed from its size).
     pub duration_is_written: bool,
+    /// Each track says where it ends, to the tick (QuickTime, MP4).
+    pub tracks_have_ends: bool,
     /// Timestamps may jump in the middle (transport and program streams).
     pub jumps: bool,
     /// The format has timestamps and its input can be read again from the middle.
@@ -465,7 +538,7 @@ pub(super) struct Container {
 }
 
 /// Reads the demuxer's fields that ffmpeg-next does not show.
-pub(super) fn container(input: &ffmpeg::format::context::Input) -> Container {
+pub(super) fn container(input: &Input) -> Container {
     // SAFETY: the context is open, its demuxer is set, and `pb` is null or open as long as the context is.
     unsafe {
         let context = &*input.as_ptr();
@@ -477,6 +550,9 @@ pub(super) fn container(input: &ffmpeg::format::context::Input) -> Container {
             duration: definite(context.duration).filter(|&d| d > 0),
             duration_is_written: context.duration_estimation_method
                 == sys::AVDurationEstimationMethod::AVFMT_DURATION_FROM_STREAM,
+            tracks_have_ends: CStr::from_ptr((*context.iformat).name)
+                .to_bytes()
+                .starts_with(b"mov,"),
             jumps: flags & sys::AVFMT_TS_DISCONT != 0,
             seekable: random_access && flags & sys::AVFMT_NOTIMESTAMPS == 0,
         }
@@ -488,10 +564,7 @@ fn definite(time: i64) -> Option<i64> {
 }
 
 /// FFmpeg's best guess of a stream's frame rate: container, codec and what probing saw.
-pub(super) fn frame_rate(
-    input: &ffmpeg::format::context::Input,
-    stream: &ffmpeg::Stream<'_>,
-) -> Option<Rational> {
+pub(super) fn frame_rate(input: &Input, stream: &ffmpeg::Stream<'_>) -> Option<Rational> {
     // SAFETY: both pointers are of the same open context, which is only read; a null frame is allowed.
     let rate = unsafe {
         sys::av_guess_frame_rate(
@@ -505,7 +578,7 @@ pub(super) fn frame_rate(
 
 /// Sample aspect ratio of a frame, by its codec or its container.
 pub(super) fn sample_aspect(
-    input: &ffmpeg::format::context::Input,
+    input: &Input,
     stream: &ffmpeg::Stream<'_>,
     frame: &ffmpeg::frame::Video,
 ) -> Option<Rational> {

@@ -141,3 +141,6 @@ impl Source {
         self.reader.end().map(|end| end - self.reader.origin())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Location: what the user wrote for an input, checked as far as that goes without FFmpeg, and the sentences for
 //! what FFmpeg then refuses.
 
-use super::{InputOptions, ffi};
+use super::{InputOptions, ffi, stdin};
 use crate::error::{Error, Result, io_sentence};
 use ffmpeg_next::{self as ffmpeg, Dictionary};
 use std::{
@@ -20,7 +20,7 @@ pub(super) struct Location {
     pub name: String,
     /// As FFmpeg wants it.
     url: CString,
-    format: Option<ffmpeg::format::format::Input>,
+    format: Option<String>,
     interrupt: Option<Arc<AtomicBool>>,
 }
 
@@ -34,8 +34,8 @@ impl Location {
                  a plain name, or read it from standard input (autochrome colorize - < FILE)",
             ));
         };
-        let format = options.format.as_deref().map(demuxer).transpose()?;
-        let device = format.as_ref().is_some_and(ffi::reads_no_file);
+        let demuxer = options.format.as_deref().map(demuxer).transpose()?;
+        let device = demuxer.as_ref().is_some_and(ffi::reads_no_file);
         let path = Path::new(name);
         let url = match name {
             "-" => "pipe:0".to_owned(),
@@ -52,7 +52,7 @@ impl Location {
         Ok(Self {
             name: name.to_owned(),
             url,
-            format,
+            format: options.format.clone(),
             interrupt: options.interrupt.clone(),
         })
     }
@@ -71,9 +71,15 @@ impl Location {
         }
         let flag = self.interrupt.clone();
         let stop = move || is_set(flag.as_ref());
+        let demuxer = self.format.as_deref().map(demuxer).transpose()?;
+        let stream = (self.name == "-")
+            .then(|| stdin::open(self.interrupt.clone()))
+            .transpose()
+            .map_err(|e| self.error(format!("standard input cannot be read: {e}")))?;
         ffi::open_input(
             &self.url,
-            self.format.as_ref(),
+            stream,
+            demuxer.as_ref(),
             options.options.iter().collect(),
             stop,
         )
@@ -99,6 +105,7 @@ impl Location {
         use ffmpeg::Error::*;
         self.error(match e {
             Exit => return Error::Stopped,
+            _ if self.interrupted() => return Error::Stopped,
             InvalidData if self.name == "-" => {
                 "standard input is not media that FFmpeg can recognize; name its format with --format".into()
             }
@@ -145,8 +152,8 @@ fn check_file(name: &str, path: &Path) -> Result<()> {
     let refuse = |why: &str| Err(Error::input(name, why));
     let about = match fs::metadata(path) {
         Ok(about) => about,
-        // A numbered sequence: FFmpeg looks for its files.
-        Err(_) if name.contains('%') => return Ok(()),
+        // A sequence: FFmpeg looks for its files.
+        Err(_) if name.contains(['%', '*', '?']) => return Ok(()),
         Err(e) => return refuse(&io_sentence(path, &e)),
     };
     if about.is_dir() {

@@ -22,9 +22,13 @@ mod preview;
 mod probe;
 mod publish;
 mod reader;
+mod stdin;
 mod streams;
 mod thumb;
 mod timeline;
+
+#[cfg(test)]
+mod drawn;
 
 pub use container::default_output;
 pub use input::{InputOptions, Source, SourceInfo, SourceReport};
@@ -62,6 +66,11 @@ fn prepare() {
 
 /// The end of the pipeline. Dropping a sink that was not finished removes what it wrote.
 pub trait Sink: Send {
+    /// The pictures that this sink wants; `None` if any will do.
+    fn layout(&self) -> Option<Layout> {
+        None
+    }
+
     /// Encodes one frame. Frames come in presentation order.
     ///
     /// # Errors

@@ -148,11 +148,6 @@ impl FileSink {
         })
     }
 
-    /// The pictures that this sink wants.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
     /// What a person should know of this output before the first frame: streams that are left out, sizes and fields
     /// that the encoder takes otherwise. What comes up later is in [`Written::notes`].
     pub fn messages(&self) -> &[String] {
@@ -331,6 +326,10 @@ impl Video {
 const MILLISECOND: Rational = Rational(1, 1000);
 
 impl Sink for FileSink {
+    fn layout(&self) -> Option<Layout> {
+        Some(self.layout)
+    }
+
     fn frame(&mut self, frame: &Merged) -> Result<()> {
         if self.single && self.video.frames > 0 {
             return Err(one_picture(&self.name));

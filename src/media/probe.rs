@@ -62,8 +62,18 @@ fn pair(r: Rational) -> (i32, i32) {
     (r.numerator(), r.denominator())
 }
 
+/// Size and pixel format of a frame, for messages.
+pub(super) fn shape(frame: &ffmpeg::frame::Video) -> String {
+    format!(
+        "{}x{} {}",
+        frame.width(),
+        frame.height(),
+        pixel_name(frame.format())
+    )
+}
+
 /// FFmpeg's name of a pixel format.
-pub(super) fn pixel_name(pixel: ffmpeg::format::Pixel) -> &'static str {
+fn pixel_name(pixel: ffmpeg::format::Pixel) -> &'static str {
     pixel.descriptor().map_or("unknown", |d| d.name())
 }
 

@@ -33,6 +33,8 @@ const ENCRYPTED: &str = "its video is encrypted; decrypt it first (where you hol
 #[derive(Clone, Copy)]
 struct Trim {
     start: Option<i64>,
+    length: Option<i64>,
+    /// Where the wanted part ends: known from the first wanted frame on.
     end: Option<i64>,
 }
 
@@ -49,7 +51,8 @@ impl Trim {
         let length = check("duration", options.duration, f64::MIN_POSITIVE)?;
         Ok(Self {
             start,
-            end: length.map(|l| start.unwrap_or(0) + l),
+            length,
+            end: length.filter(|_| start.is_none()),
         })
     }
 
@@ -102,7 +105,7 @@ pub(super) struct Reader {
     ahead: VecDeque<ffmpeg::Packet>,
     /// What is ready, in film time.
     queue: VecDeque<Item<Decoded>>,
-    /// A frame whose duration the next one tells.
+    /// The newest frame, whose duration the next one tells.
     held: Option<Decoded>,
     /// The first yielded frame's film time where `--start` is given, else 0: subtracted from all that is yielded.
     origin: i64,
@@ -132,7 +135,11 @@ impl Reader {
         let trim = Trim::new(options)?;
         let location = Location::new(input, options)?;
         let (input, rest) = location.open(options)?;
-        let container = ffi::container(&input);
+        let mut container = ffi::container(&input);
+        if input.streams().any(|s| s.duration() == i64::from(u32::MAX)) {
+            // All ones: a recorder's "not known yet", which FFmpeg takes for a length.
+            container.duration = None;
+        }
         let tracks: Vec<Track> = input.streams().map(|s| Track::new(&s)).collect();
         let (main, decoder) = open_decoder(&location, &input, options.threads, rest)?;
         let tb = tracks[main].tb;
@@ -227,11 +234,12 @@ impl Reader {
     /// Seconds of the wanted part.
     fn duration(&self) -> Option<f64> {
         let start = self.trim.start.unwrap_or(0);
-        let end = match (self.container.duration, self.trim.end) {
-            (Some(whole), Some(end)) => whole.min(end),
-            (whole, end) => whole.or(end)?,
-        };
-        Some(seconds((end - start).max(0)))
+        let whole = self.container.duration.map(|d| (d - start).max(0));
+        match (whole, self.trim.length) {
+            (Some(whole), Some(length)) => Some(whole.min(length)),
+            (whole, length) => whole.or(length),
+        }
+        .map(seconds)
     }
 
     /// Goes to a key frame of the main video at or before `--start`, where the input allows; else it is decoded from
@@ -298,30 +306,25 @@ impl Reader {
                 )));
             }
         }
-        match self.first_queued().map(|frame| frame.pts) {
+        match self.first_queued() {
             None => Err(self.no_frame()),
-            Some(pts) => {
-                self.origin = if self.trim.start.is_some() { pts } else { 0 };
-                Ok(())
-            }
+            Some(_) => Ok(()),
         }
     }
 
     /// Why there is no first frame.
     fn no_frame(&self) -> Error {
         let reached = seconds(self.timeline.latest().max(0));
-        self.location.error(match (self.last_refusal, self.trim.start) {
-            (Some(e), _) => format!(
+        let trimmed = self.trim.start.is_some() || self.trim.length.is_some();
+        self.location.error(match self.last_refusal {
+            Some(e) => format!(
                 "none of its pictures can be decoded ({e}): it is damaged, encrypted, or of a kind that FFmpeg here \
                  does not know"
             ),
-            (None, Some(start)) => format!(
-                "there is no picture at or after --start {}: the film is {reached:.3} s long; try an earlier start",
-                seconds(start)
+            None if trimmed => format!(
+                "there is no picture in the part that --start and --duration ask for: the film is {reached:.3} s long"
             ),
-            (None, None) => {
-                "its video stream holds no picture; was its copy or download interrupted?".into()
-            }
+            None => "its video stream holds no picture; was its copy or download interrupted?".into(),
         })
     }
 
@@ -440,6 +443,7 @@ impl Reader {
                 }
                 Err(ffmpeg::Error::Eof) => return Ok(None),
                 Err(ffmpeg::Error::Exit) => return Err(Error::Stopped),
+                Err(_) if self.location.interrupted() => return Err(Error::Stopped),
                 // Demuxers step over a damaged place; one that cannot would say the same for ever.
                 Err(ffmpeg::Error::InvalidData) if self.damaged_in_a_row < DAMAGED_IN_A_ROW => {
                     self.damaged_in_a_row += 1;
@@ -503,7 +507,7 @@ impl Reader {
 
     /// Gives a decoded frame its time and its place in the queue.
     fn accept(&mut self, mut frame: ffmpeg::frame::Video) -> Result<()> {
-        let (pts, own) = self.clock.place(frame.timestamp(), frame.packet().duration);
+        let pts = self.clock.place(frame.timestamp(), frame.packet().duration);
         self.release_held(pts);
         let time = pts.rescale(self.tb, TIME_BASE);
         if self.trim.ended(time) {
@@ -516,33 +520,29 @@ impl Reader {
             self.report.damaged_frames += 1;
             self.warn_damaged();
         }
+        if self.shape.is_none() && self.trim.start.is_some() {
+            self.origin = pts;
+            self.trim.end = self.trim.length.map(|length| time + length);
+        }
         frame = self.reshape(frame, time)?;
         frame.set_pts(Some(pts));
-        let decoded = Decoded {
+        self.held = Some(Decoded {
             index: 0,
             pts,
-            duration: 0,
+            duration: 1,
             picture: Picture(frame),
-        };
-        match own {
-            Some(duration) => self.yield_frame(decoded, duration),
-            None => self.held = Some(decoded),
-        }
+        });
         Ok(())
     }
 
-    /// The held frame lasts until `next`.
+    /// Queues the held frame, which lasts until `next`.
     fn release_held(&mut self, next: i64) {
-        if let Some(frame) = self.held.take() {
-            let duration = next - frame.pts;
-            self.yield_frame(frame, duration);
-        }
-    }
-
-    fn yield_frame(&mut self, mut frame: Decoded, duration: i64) {
+        let Some(mut frame) = self.held.take() else {
+            return;
+        };
         let end = self.trim.end.map(|end| end.rescale(TIME_BASE, self.tb));
-        let room = end.map_or(i64::MAX, |end| end - frame.pts);
-        frame.duration = duration.min(room).max(1);
+        let until = end.map_or(next, |end| next.min(end));
+        frame.duration = (until - frame.pts).max(1);
         self.queue.push_back(Item::Frame(frame));
     }
 
@@ -565,30 +565,23 @@ impl Reader {
             );
             self.location.error(why)
         };
-        let mut rescaler = match self.rescaler.take().filter(|r| r.takes(&frame)) {
-            Some(rescaler) => rescaler,
-            None => {
-                self.report.size_changes += 1;
-                ffi::Rescaler::new(&frame, like).map_err(failed)?
-            }
+        let fresh = !self.rescaler.as_ref().is_some_and(|r| r.takes(&frame));
+        let mut rescaler = match self.rescaler.take() {
+            Some(rescaler) if !fresh => rescaler,
+            _ => ffi::Rescaler::new(&frame, like).map_err(failed)?,
         };
         let scaled = rescaler.convert(&frame, like).map_err(failed)?;
         self.rescaler = Some(rescaler);
-        let shape = |f: &ffmpeg::frame::Video| {
-            format!(
-                "{}x{} {}",
-                f.width(),
-                f.height(),
-                probe::pixel_name(f.format())
-            )
-        };
-        let (from, to) = (shape(&frame), shape(like));
-        self.warn(self.report.size_changes, || {
-            format!(
-                "from {:.3} s on the picture is {from}; it is scaled to the first frame's {to}",
-                seconds(time)
-            )
-        });
+        if fresh {
+            self.report.size_changes += 1;
+            let text = format!(
+                "from {:.3} s on the picture is {}; it is scaled to the first frame's {}",
+                seconds(time),
+                probe::shape(&frame),
+                probe::shape(like)
+            );
+            self.warn(self.report.size_changes, || text);
+        }
         Ok(scaled)
     }
 
@@ -597,13 +590,25 @@ impl Reader {
         if self.stage == Stage::Reading && self.decoder.send_eof().is_ok() {
             self.drain()?;
         }
-        let nominal = self.clock.nominal();
-        if let Some(frame) = self.held.take() {
-            self.yield_frame(frame, nominal);
+        if let Some(pts) = self.held.as_ref().map(|frame| frame.pts) {
+            self.release_held(pts + self.clock.last_duration(self.track_end()));
         }
         self.stage = Stage::Done;
         self.check_length();
         Ok(())
+    }
+
+    /// Where the main video ends by its header, in film time; only QuickTime's and its heirs' says that of a track.
+    fn track_end(&self) -> Option<i64> {
+        let stream = self.input.stream(self.main)?;
+        let usable = self.container.tracks_have_ends
+            && self.report.discontinuities == 0
+            && self.report.corrupt_packets == 0
+            && self.damaged_in_a_row == 0
+            && stream.duration() > 0
+            && stream.duration() != i64::from(u32::MAX);
+        let start = self.timeline.start().rescale(TIME_BASE, self.tb);
+        usable.then(|| stream.start_time().saturating_add(stream.duration()) - start)
     }
 
     /// Says so where the file ends long before its header does.

@@ -6,8 +6,11 @@
 
 use ffmpeg_next::{self as ffmpeg, Rational, Rescale, rescale::TIME_BASE};
 
-/// A clock that runs ahead by more than this has jumped, in AV_TIME_BASE units (FFmpeg's own threshold).
+/// A clock that runs ahead by more than this has jumped, in AV_TIME_BASE units, where the format allows for jumps
+/// (FFmpeg's own threshold).
 const JUMP: i64 = 10_000_000;
+/// And where it does not: there a pause may be meant, but not of an hour.
+const DAMAGE: i64 = 3_600_000_000;
 /// A clock that runs back by more than this has jumped.
 const BACK: i64 = 100_000;
 /// Jumps this close together are one jump that the streams meet in turn.
@@ -17,8 +20,8 @@ const SAME: i64 = 1_000_000;
 pub(super) struct Timeline {
     /// Subtracted from every timestamp, in AV_TIME_BASE units.
     start: i64,
-    /// The format allows clocks to jump ahead.
-    jumps: bool,
+    /// A clock that runs ahead by more has jumped.
+    ahead: i64,
     /// Added to close up jumps: the offset in use, and the one before it, for packets from before the jump that
     /// arrive after it.
     offsets: [i64; 2],
@@ -40,7 +43,7 @@ impl Timeline {
     pub(super) fn new(start: i64, jumps: bool, streams: usize) -> Self {
         Self {
             start,
-            jumps,
+            ahead: if jumps { JUMP } else { DAMAGE },
             offsets: [0; 2],
             streams: vec![None; streams],
             latest: i64::MIN,
@@ -71,13 +74,17 @@ impl Timeline {
         tb: Rational,
         steady: bool,
     ) -> Option<Jump> {
-        let jump = match packet.dts().or(packet.pts()) {
-            Some(t) if steady => {
-                self.follow(packet.stream(), t.rescale(tb, TIME_BASE) - self.start)
-            }
+        // Only decoding times run evenly; presentation times of pictures go to and fro.
+        let jump = match packet.dts() {
+            Some(t) if steady => self.follow(
+                packet.stream(),
+                t.rescale(tb, TIME_BASE).saturating_sub(self.start),
+            ),
             _ => None,
         };
-        let by = (self.offsets[0] - self.start).rescale(TIME_BASE, tb);
+        let by = self.offsets[0]
+            .saturating_sub(self.start)
+            .rescale(TIME_BASE, tb);
         packet.set_pts(packet.pts().map(|t| t.saturating_add(by)));
         packet.set_dts(packet.dts().map(|t| t.saturating_add(by)));
         self.note(packet, tb);
@@ -88,36 +95,38 @@ impl Timeline {
     fn follow(&mut self, stream: usize, t: i64) -> Option<Jump> {
         let (last, due) = self.streams[stream]?;
         let [now, before] = self.offsets;
-        if self.continues(last, due, t + now) {
+        if self.continues(last, due, t.saturating_add(now)) {
             return None;
         }
-        if now != before && self.continues(last, due, t + before) {
+        if now != before && self.continues(last, due, t.saturating_add(before)) {
             self.offsets = [before, now];
             return None;
         }
-        self.offsets = [due - t, now];
-        let fresh = self.last_jump.is_none_or(|at| (due - at).abs() > SAME);
+        self.offsets = [due.saturating_sub(t), now];
+        let fresh = self
+            .last_jump
+            .is_none_or(|at| due.saturating_sub(at).saturating_abs() > SAME);
         self.last_jump = Some(due);
         fresh.then(|| Jump {
             at: seconds(due),
-            by: seconds(t + now - due),
+            by: seconds(t.saturating_add(now).saturating_sub(due)),
         })
     }
 
     /// A stream that was silent while others went on has not jumped.
     fn continues(&self, last: i64, due: i64, t: i64) -> bool {
-        t + BACK >= last && (!self.jumps || t - due.max(self.latest) <= JUMP)
+        t.saturating_add(BACK) >= last && t.saturating_sub(due.max(self.latest)) <= self.ahead
     }
 
     fn note(&mut self, packet: &ffmpeg::Packet, tb: Rational) {
-        let Some(t) = packet.dts().or(packet.pts()) else {
-            return;
-        };
         let length = packet.duration().max(0);
-        let due = t.saturating_add(length).rescale(tb, TIME_BASE);
-        self.streams[packet.stream()] = Some((t.rescale(tb, TIME_BASE), due));
-        let shown = packet.pts().unwrap_or(t).saturating_add(length);
-        self.latest = self.latest.max(shown.rescale(tb, TIME_BASE));
+        let due = |t: i64| t.saturating_add(length).rescale(tb, TIME_BASE);
+        if let Some(t) = packet.dts() {
+            self.streams[packet.stream()] = Some((t.rescale(tb, TIME_BASE), due(t)));
+        }
+        if let Some(t) = packet.pts().or(packet.dts()) {
+            self.latest = self.latest.max(due(t));
+        }
     }
 }
 
@@ -135,7 +144,18 @@ pub(super) fn from_seconds(s: f64) -> i64 {
 pub(super) struct FrameClock {
     /// Ticks of a frame whose duration nothing tells.
     nominal: i64,
-    last: Option<(i64, i64)>,
+    last: Option<Tick>,
+}
+
+#[derive(Clone, Copy)]
+struct Tick {
+    pts: i64,
+    /// What the decoder says of its duration; 0: nothing.
+    own: i64,
+    /// How long the frame before it was really shown.
+    before: Option<i64>,
+    /// The frame before it was shown for as long as the decoder said.
+    kept: bool,
 }
 
 impl FrameClock {
@@ -148,21 +168,47 @@ impl FrameClock {
         }
     }
 
-    /// The definite time of the next frame in presentation order, from what its decoder says, and its duration,
-    /// where that is known before the next frame.
-    pub(super) fn place(&mut self, pts: Option<i64>, duration: i64) -> (i64, Option<i64>) {
-        let pts = match self.last {
-            None => pts.unwrap_or(0),
-            Some((last, length)) => pts.unwrap_or(last + length).max(last + 1),
+    /// The definite time of the next frame in presentation order, from what its decoder says. The frame before it
+    /// lasts until then.
+    pub(super) fn place(&mut self, pts: Option<i64>, own: i64) -> i64 {
+        let own = own.max(0);
+        let tick = match self.last {
+            None => Tick {
+                pts: pts.unwrap_or(0),
+                own,
+                before: None,
+                kept: true,
+            },
+            Some(last) => {
+                let due = last.pts + if last.own > 0 { last.own } else { self.nominal };
+                let pts = pts.unwrap_or(due).max(last.pts + 1);
+                let shown = pts - last.pts;
+                Tick {
+                    pts,
+                    own,
+                    before: Some(shown),
+                    // Timestamps are rounded to ticks, durations too.
+                    kept: last.own > 0 && (shown - last.own).abs() <= 1,
+                }
+            }
         };
-        let own = (duration > 0).then_some(duration);
-        self.last = Some((pts, own.unwrap_or(self.nominal)));
-        (pts, own)
+        self.last = Some(tick);
+        tick.pts
     }
 
-    /// The duration of a frame after which none comes and that has none of its own.
-    pub(super) fn nominal(&self) -> i64 {
-        self.nominal
+    /// The duration of the last frame, after which none comes: until the track's `end` where its header says that;
+    /// else its own, unless the one before it lasted longer or shorter than its own (a demuxer's guess); then as
+    /// long as the one before.
+    pub(super) fn last_duration(&self, end: Option<i64>) -> i64 {
+        let Some(last) = self.last else {
+            return self.nominal;
+        };
+        let own = Some(last.own).filter(|&own| own > 0 && last.kept);
+        end.map(|end| end - last.pts)
+            .filter(|&d| d > 0)
+            .or(own)
+            .or(last.before)
+            .unwrap_or(self.nominal)
     }
 }
 
@@ -222,10 +268,15 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_no_jump_where_the_format_has_none() {
+    fn a_pause_is_no_jump_where_the_format_has_none() {
         assert_eq!(
             placed(false, &[(0, 1400), (0, 31_400)]),
             (vec![0, 30_000], 0)
+        );
+        // One damaged time; then all is as before.
+        assert_eq!(
+            placed(false, &[(0, 1400), (0, 99_000_000), (0, 1480), (0, 1520)]),
+            (vec![0, 40, 80, 120], 1)
         );
     }
 
@@ -241,10 +292,25 @@ mod tests {
     #[test]
     fn frames_without_time_continue_and_never_stand_still() {
         let mut clock = FrameClock::new(MS, Some(Rational(25, 1)));
-        assert_eq!(clock.place(None, 0), (0, None));
-        assert_eq!(clock.place(None, 20), (40, Some(20)));
-        assert_eq!(clock.place(None, 0), (60, None));
-        assert_eq!(clock.place(Some(30), 0), (61, None));
-        assert_eq!(clock.nominal(), 40);
+        assert_eq!(clock.place(None, 0), 0);
+        assert_eq!(clock.place(None, 20), 40);
+        assert_eq!(clock.place(None, 0), 60);
+        assert_eq!(clock.place(Some(30), 0), 61);
+    }
+
+    #[test]
+    fn the_last_frame_lasts_as_its_container_says() {
+        let last = |frames: &[(i64, i64)], end| {
+            let mut clock = FrameClock::new(MS, Some(Rational(25, 1)));
+            for &(pts, own) in frames {
+                clock.place(Some(pts), own);
+            }
+            clock.last_duration(end)
+        };
+        assert_eq!(last(&[(0, 0)], None), 40);
+        assert_eq!(last(&[(0, 100)], None), 100);
+        assert_eq!(last(&[(0, 33), (33, 34)], None), 34);
+        assert_eq!(last(&[(0, 16), (33, 17)], None), 33);
+        assert_eq!(last(&[(0, 16), (33, 17)], Some(100)), 67);
     }
 }

@@ -1,10 +1,35 @@
 //! Everything that knows tensors, beside `train` and `eval`.
 //!
 //! The narrow waist between the stream and the network is [`Colorizer::predict`]: plain vectors in, plain vectors
-//! out; no tensor leaves.
+//! out; no tensor leaves. [`load`] makes one from a built-in name or a checkpoint file. Below the waist a
+//! [`Generator`] maps picture stacks to picture stacks; [`ARCHS`] lists them.
+//!
+//! Adding a generator: one file with its network, one row in [`ARCHS`]; the contract tests and `--help` follow.
+
+mod builtin;
+pub mod checkpoint;
+mod colorizer;
+mod device;
+pub mod layers;
+mod model;
+pub mod ops;
+pub mod params;
+pub mod patchgan;
+mod portable;
+pub mod squeeze;
+pub mod unet;
+
+pub use colorizer::{Network, thumb_size};
+pub use device::DeviceChoice;
+pub use model::{DEFAULT_MODEL, ModelInfo, info, is_model_name, load};
+
+use candle_core::Tensor;
+use params::Scope;
+use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     frame::{AbMap, Thumb},
 };
 
@@ -24,8 +49,82 @@ pub trait Colorizer: Send {
     /// Out of device memory even at batch 1, or a defect.
     fn predict(&mut self, thumbs: &[Thumb]) -> Result<Vec<AbMap>>;
 
+    /// Frames that are best given together, where the user does not say.
+    fn default_batch(&self) -> usize {
+        1
+    }
+
+    /// What the user should hear of since the last call, such as a batch made smaller for want of device memory.
+    fn take_warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether every map is exactly neutral, so that chroma need not be computed at all.
     fn is_gray(&self) -> bool {
         false
     }
+}
+
+/// A network from lightness to chroma.
+pub trait Generator: Send + Sync {
+    /// Each side of the input must be a multiple of this.
+    fn stride(&self) -> usize;
+
+    /// `l` `[1, N, H, W]` in network units to ab `[2, N, h, w]` in network units, where (h, w) divides (H, W).
+    /// `noise` is given in training only: the source of dropout. Nothing may mix the samples of a batch.
+    ///
+    /// # Errors
+    /// A defect, or out of memory.
+    fn forward(&self, l: &Tensor, noise: Option<&mut ChaCha8Rng>) -> candle_core::Result<Tensor>;
+}
+
+/// A kind of generator.
+pub struct Arch {
+    /// Name on the command line and in checkpoints.
+    pub name: &'static str,
+    /// One line for people.
+    pub about: &'static str,
+    /// Its settings with their defaults, as JSON.
+    pub defaults: fn() -> Value,
+    /// Builds it from parameters and settings; settings that are left out have their default.
+    pub build: fn(&Scope, &Value) -> Result<Box<dyn Generator>>,
+}
+
+/// Every generator.
+pub const ARCHS: &[Arch] = &[
+    Arch {
+        name: "unet",
+        about: "pix2pix U-Net: the classic, 4x4 convolutions, skip connections at every size",
+        defaults: || settings(&unet::UNetConfig::default()),
+        build: |scope, config| Ok(Box::new(unet::UNet::new(scope, &parsed(config)?)?)),
+    },
+    Arch {
+        name: "squeeze",
+        about: "SqueezeNet encoder with a light decoder at a quarter of the size: small, fast, starts from ImageNet",
+        defaults: || Value::Object(Default::default()),
+        build: |scope, _| Ok(Box::new(squeeze::Squeeze::new(scope)?)),
+    },
+];
+
+/// The row of [`ARCHS`] with this name.
+///
+/// # Errors
+/// [`Error::Usage`] with the known names.
+pub fn arch(name: &str) -> Result<&'static Arch> {
+    ARCHS.iter().find(|arch| arch.name == name).ok_or_else(|| {
+        let known: Vec<_> = ARCHS.iter().map(|arch| arch.name).collect();
+        Error::Usage(format!(
+            "no architecture is called {name}; there are: {}",
+            known.join(", ")
+        ))
+    })
+}
+
+fn settings(config: &impl serde::Serialize) -> Value {
+    serde_json::to_value(config).unwrap_or_default()
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(config: &Value) -> Result<T> {
+    serde_json::from_value(config.clone())
+        .map_err(|e| Error::Usage(format!("the network's settings: {e}")))
 }

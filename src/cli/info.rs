@@ -1,0 +1,77 @@
+//! `autochrome info FILE`: what a film or a model is.
+
+use std::ffi::OsString;
+
+use clap::{Args, ValueHint};
+
+use crate::{
+    error::{Error, Result},
+    media::{InputOptions, Source},
+    net,
+};
+
+/// Flags of `info`.
+#[derive(Args)]
+pub struct InfoArgs {
+    /// A film, a .safetensors model, or the name of a bundled model
+    #[arg(value_hint = ValueHint::FilePath)]
+    file: OsString,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl InfoArgs {
+    /// Prints it.
+    ///
+    /// # Errors
+    /// The file is neither a film nor a model, or cannot be read.
+    pub fn run(self) -> Result<()> {
+        let name = self.file.to_string_lossy();
+        let (text, json) = if net::is_model_name(&name) {
+            model(&name)?
+        } else {
+            self.film()?
+        };
+        if self.json {
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&json).map_err(|e| Error::internal("info", e))?
+            );
+        } else {
+            println!("{text}");
+        }
+        Ok(())
+    }
+
+    fn film(&self) -> Result<(String, serde_json::Value)> {
+        let source = Source::open(&self.file, &InputOptions::default())?;
+        let info = source.info();
+        let v = &info.video;
+        let mut lines = vec![
+            format!("{}: {}", info.name, info.format),
+            format!(
+                "  {} x {}, shown {} x {}, turned {} degrees",
+                v.width, v.height, v.display.0, v.display.1, v.rotation
+            ),
+            format!("  {} bits, {:?} range", v.sampling.depth, v.sampling.range).to_lowercase(),
+        ];
+        lines.extend(
+            v.duration
+                .map(|d| format!("  {d:.3} s, about {} frames", v.frames.unwrap_or(0))),
+        );
+        lines.extend(source.streams().iter().map(|s| format!("  {s}")));
+        let json = serde_json::json!({
+            "name": info.name, "format": info.format, "width": v.width, "height": v.height, "display": v.display,
+            "rotation": v.rotation, "codec": v.codec, "pixel_format": v.pixel_format, "depth": v.sampling.depth,
+            "duration": v.duration, "frames": v.frames, "frame_rate": v.frame_rate, "streams": source.streams(),
+        });
+        Ok((lines.join("\n"), json))
+    }
+}
+
+fn model(name: &str) -> Result<(String, serde_json::Value)> {
+    let info = net::info(name)?;
+    let json = serde_json::to_value(&info).map_err(|e| Error::internal("info", e))?;
+    Ok((info.to_string(), json))
+}

@@ -1,0 +1,86 @@
+//! The command line: every flag, and flags -> options. Nothing below `cli` knows a flag; nothing outside it prints.
+
+mod colorize;
+mod completions;
+mod info;
+mod summary;
+mod train;
+mod ui;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::Result;
+pub use ui::Ui;
+
+const EXAMPLES: &str = "\
+Examples:
+  autochrome colorize film.mp4                    writes film.color.mp4
+  autochrome colorize film.mkv -o out.mov --codec prores
+  autochrome colorize reel1.avi reel2.avi -o colored/
+  autochrome colorize film.mp4 --start 60 --duration 10 --preview sheet.png
+  autochrome train ~/photos -o model.safetensors
+  autochrome colorize film.mp4 --model model.safetensors
+  autochrome info film.mp4
+
+Exit codes:
+  0 done; 2 wrong use; 3 an input cannot be read; 4 an output cannot be written;
+  5 the model or its device cannot be had; 6 training cannot go on; 70 a defect;
+  130 stopped at once (Ctrl-C twice). With several inputs: the first failure's.";
+
+/// Colorizes black-and-white film: the luma stays bit for bit, timestamps and every other stream are kept.
+#[derive(Parser)]
+#[command(name = "autochrome", version, about, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    voice: Voice,
+}
+
+/// How much to say.
+#[derive(Args)]
+struct Voice {
+    /// Say more: what FFmpeg and the network chose and noticed
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    /// Say only what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Colorize films, stills or streams
+    Colorize(Box<colorize::ColorizeArgs>),
+    /// Train a generator on colour photographs
+    Train(train::TrainArgs),
+    /// Tell what a film or a model is
+    Info(info::InfoArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+impl Cli {
+    /// Threads asked for with `--threads`, for what must be set before the first thread starts.
+    pub fn threads(&self) -> Option<usize> {
+        match &self.verb {
+            Verb::Colorize(args) => args.threads(),
+            _ => None,
+        }
+    }
+
+    /// Carries out the command.
+    ///
+    /// # Errors
+    /// What the command could not do; the message is for people.
+    pub fn run(self) -> Result<()> {
+        crate::media::init(u8::from(self.voice.verbose));
+        let ui = Ui::new(self.voice.verbose, self.voice.quiet);
+        match self.verb {
+            Verb::Colorize(args) => args.run(&ui),
+            Verb::Train(args) => args.run(&ui),
+            Verb::Info(args) => args.run(),
+            Verb::Completions(args) => args.run(),
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The stages and the one function that wires them: read this first.
+//!
+//! ```text
+//! decode -> plan -> infer -> steady -> merge -> encode
+//! ```
+//!
+//! A stage is a function from a receiver to a sender. Packets of copied streams travel with the frames and every
+//! stage forwards them at once; a frame takes its time, so packets may overtake frames, never one another.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use crate::{
+    error::{Error, Result},
+    frame::{Decoded, Inferred, Item, Merged, Planned, Steady, Thumb, VideoInfo},
+    media::{Merger, Sink, Source, SourceReport, Thumbnailer, Written},
+    net::Colorizer,
+    stage::{Meter, Receiver, Sender, Stages, edge},
+    temporal::{self, TemporalFilter},
+};
+
+/// How a run colours.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Frames that go through the network together; at least 1. Default 1: on a CPU more buys nothing.
+    pub batch: usize,
+    /// Name of a row of [`temporal::FILTERS`]. Default "off".
+    pub temporal: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            batch: 1,
+            temporal: "off".into(),
+        }
+    }
+}
+
+/// The user's hand on a running pipeline: please finish, stop at once, and where is it now. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Controls {
+    finish: Arc<AtomicBool>,
+    abort: Arc<AtomicBool>,
+    progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
+}
+
+/// Where a run is: after each encoded frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Frames encoded so far.
+    pub frames: u64,
+    /// Time of the last one, in seconds of film.
+    pub seconds: f64,
+}
+
+impl Controls {
+    /// Controls that report progress to `f`, which is called from the encode stage after each frame.
+    pub fn with_progress(self, f: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        Self {
+            progress: Some(Arc::new(f)),
+            ..self
+        }
+    }
+
+    /// The source stops, everything that was read is coloured, the output is playable.
+    pub fn finish(&self) {
+        self.finish.store(true, Ordering::Relaxed);
+    }
+
+    /// Stop at once; unfinished outputs are removed.
+    pub fn abort(&self) {
+        self.abort.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Controls::finish`] was called.
+    pub fn is_finishing(&self) -> bool {
+        self.finish.load(Ordering::Relaxed)
+    }
+
+    /// The flag that [`Controls::abort`] raises, for code that blocks in the network or in a driver.
+    pub fn abort_flag(&self) -> Arc<AtomicBool> {
+        self.abort.clone()
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.abort.load(Ordering::Relaxed) {
+            Err(Error::Stopped)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What a finished run did.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Report {
+    /// What the source saw: frames, damage, discontinuities.
+    pub source: SourceReport,
+    /// Sentences about the source for the user; each kind once.
+    pub warnings: Vec<String>,
+    /// What each sink wrote.
+    pub written: Vec<Written>,
+    /// Wall time in seconds, from the first packet to the renamed file.
+    pub seconds: f64,
+    /// Busy, starved and blocked time of each stage.
+    pub stages: Vec<Meter>,
+}
+
+/// Frames that may be in flight, on all edges and in all stages together, and how they are shared out. One number
+/// bounds the memory of a run, whatever the length of the film.
+struct Budget {
+    /// Capacity of an ordinary edge. One waiting frame is enough to keep a stage from starving: 1 to 128 measure the
+    /// same.
+    edge: usize,
+    /// Capacity of the edge into the network: one batch runs while one waits.
+    batch: usize,
+}
+
+impl Budget {
+    fn new(batch: usize) -> Self {
+        Self {
+            edge: 1,
+            batch: batch.max(1),
+        }
+    }
+}
+
+/// Colours `source` with `colorizer` into every sink, and publishes the sinks' outputs if all went well.
+///
+/// The wiring of the whole program: film, preview and comparison all call it. On return every sink is either
+/// finished or, after an error, dropped, which removes what it wrote.
+///
+/// # Errors
+/// The first failure of any stage, never an echo of it; [`Error::Stopped`] after [`Controls::abort`].
+pub fn run(
+    mut source: Source,
+    sinks: Vec<Box<dyn Sink>>,
+    colorizer: &mut dyn Colorizer,
+    options: &Options,
+    controls: &Controls,
+) -> Result<Report> {
+    let since = Instant::now();
+    let info = source.info().video.clone();
+    let layout = sinks
+        .iter()
+        .find_map(|s| s.layout())
+        .ok_or_else(|| Error::Usage("no output".into()))?;
+    let merger = Merger::new(&info, &layout)?;
+    let thumbs = colorizer
+        .thumb_size(info.display.0, info.display.1)
+        .map(|size| Thumbnailer::new(&info, size));
+    let filter = temporal::by_name(&options.temporal)?;
+    let budget = Budget::new(options.batch);
+
+    let (to_plan, decoded) = edge(budget.edge);
+    let (to_infer, planned) = edge(budget.batch);
+    let (to_steady, inferred) = edge(budget.edge);
+    let (to_merge, steady) = edge(budget.edge);
+    let (to_encode, merged) = edge(budget.edge);
+
+    let (sinks, mut stages) = thread::scope(|scope| {
+        let mut stages = Stages::new(scope);
+        let a = stages.spawn("decode", || decode(&mut source, to_plan, controls))?;
+        let b = stages.spawn("plan", || plan(decoded, to_infer, thumbs))?;
+        let c = stages.spawn("infer", || {
+            infer(planned, to_steady, colorizer, budget.batch, info.rotation)
+        })?;
+        let d = stages.spawn("steady", || steady_stage(inferred, to_merge, filter))?;
+        let e = stages.spawn("merge", || merge(steady, to_encode, merger))?;
+        let f = stages.spawn("encode", || encode(merged, sinks, &info, controls))?;
+        stages.join(a);
+        stages.join(b);
+        stages.join(c);
+        stages.join(d);
+        stages.join(e);
+        let sinks = stages.join(f);
+        let meters = stages.finish()?;
+        // Both are there: a missing one is a failure that `finish` has told.
+        Ok::<_, Error>((sinks.unwrap_or_default(), meters))
+    })?;
+    let (written, draining) = publish(sinks, controls)?;
+    if let Some(encode) = stages.last_mut() {
+        encode.busy += draining;
+    }
+    let (warnings, source) = (source.take_warnings(), source.report());
+    Ok(Report {
+        source,
+        warnings,
+        written,
+        seconds: since.elapsed().as_secs_f64(),
+        stages,
+    })
+}
+
+/// Reads and decodes until the end of the film or the user's wish.
+fn decode(source: &mut Source, out: Sender<Decoded>, controls: &Controls) -> Result<()> {
+    while !controls.is_finishing() {
+        controls.check()?;
+        match source.next()? {
+            Some(item) => out.send(item)?,
+            None => break,
+        }
+    }
+    controls.check()
+}
+
+/// Decides from luma alone which frames the network sees. For now all of them: a frame's colour is its own.
+fn plan(
+    frames: Receiver<Decoded>,
+    out: Sender<Planned>,
+    mut thumbs: Option<Thumbnailer>,
+) -> Result<()> {
+    for item in frames.iter() {
+        out.send(match item {
+            Item::Packet(packet) => Item::Packet(packet),
+            Item::Frame(frame) => {
+                let thumb = match &mut thumbs {
+                    Some(thumbs) => thumbs.thumb(&frame.picture)?,
+                    None => Thumb::empty(),
+                };
+                Item::Frame(Planned {
+                    cut: frame.index == 0,
+                    thumb: Some(thumb),
+                    frame,
+                })
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Runs the network on key frames, `batch` at a time; a batch exists only in here.
+fn infer(
+    frames: Receiver<Planned>,
+    out: Sender<Inferred>,
+    colorizer: &mut dyn Colorizer,
+    batch: usize,
+    rotation: u16,
+) -> Result<()> {
+    let mut waiting = Vec::with_capacity(batch);
+    for item in frames.iter() {
+        match item {
+            Item::Packet(packet) => out.send(Item::Packet(packet))?,
+            Item::Frame(frame) => waiting.push(frame),
+        }
+        if waiting.len() == batch {
+            infer_batch(&mut waiting, &out, colorizer, rotation)?;
+        }
+    }
+    infer_batch(&mut waiting, &out, colorizer, rotation)
+}
+
+fn infer_batch(
+    waiting: &mut Vec<Planned>,
+    out: &Sender<Inferred>,
+    colorizer: &mut dyn Colorizer,
+    rotation: u16,
+) -> Result<()> {
+    let thumbs: Vec<Thumb> = waiting.iter_mut().filter_map(|f| f.thumb.take()).collect();
+    if thumbs.is_empty() {
+        return Ok(());
+    }
+    let keys = thumbs.len();
+    let maps = colorizer.predict(&thumbs)?;
+    if maps.len() != keys {
+        return Err(Error::internal(
+            "infer",
+            format!("{} maps for {keys} thumbnails", maps.len()),
+        ));
+    }
+    for (Planned { frame, cut, .. }, map) in waiting.drain(..).zip(maps) {
+        out.send(Item::Frame(Inferred {
+            frame,
+            cut,
+            ab: Some(map.rotated_to_coded(rotation)),
+        }))?;
+    }
+    Ok(())
+}
+
+/// Turns colour on key frames into steady colour on every frame.
+fn steady_stage(
+    frames: Receiver<Inferred>,
+    out: Sender<Steady>,
+    mut filter: Box<dyn TemporalFilter>,
+) -> Result<()> {
+    for item in frames.iter() {
+        match item {
+            Item::Packet(packet) => out.send(Item::Packet(packet))?,
+            Item::Frame(frame) => send_all(&out, filter.push(frame)?)?,
+        }
+    }
+    send_all(&out, filter.flush()?)
+}
+
+fn send_all(out: &Sender<Steady>, frames: Vec<Steady>) -> Result<()> {
+    frames
+        .into_iter()
+        .try_for_each(|frame| out.send(Item::Frame(frame)))
+}
+
+/// Computes Cb and Cr at chroma size and joins them to the source's luma.
+fn merge(frames: Receiver<Steady>, out: Sender<Merged>, mut merger: Merger) -> Result<()> {
+    for item in frames.iter() {
+        out.send(match item {
+            Item::Packet(packet) => Item::Packet(packet),
+            Item::Frame(Steady { frame, ab }) => {
+                let picture = merger.merge(&frame.picture, &ab)?;
+                Item::Frame(Merged {
+                    index: frame.index,
+                    pts: frame.pts,
+                    duration: frame.duration,
+                    picture,
+                })
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Hands frames and packets to every sink. The sinks come back unfinished: only a run without failure publishes.
+fn encode(
+    items: Receiver<Merged>,
+    mut sinks: Vec<Box<dyn Sink>>,
+    info: &VideoInfo,
+    controls: &Controls,
+) -> Result<Vec<Box<dyn Sink>>> {
+    let tick = f64::from(info.time_base.0) / f64::from(info.time_base.1);
+    for item in items.iter() {
+        controls.check()?;
+        for sink in &mut sinks {
+            match &item {
+                Item::Packet(packet) => sink.packet(packet)?,
+                Item::Frame(frame) => sink.frame(frame)?,
+            }
+        }
+        if let (Item::Frame(frame), Some(progress)) = (&item, &controls.progress) {
+            progress(Progress {
+                frames: frame.index + 1,
+                seconds: frame.pts as f64 * tick,
+            });
+        }
+    }
+    Ok(sinks)
+}
+
+/// Finishes every sink; what they wrote and the seconds it took to drain them.
+fn publish(mut sinks: Vec<Box<dyn Sink>>, controls: &Controls) -> Result<(Vec<Written>, f64)> {
+    controls.check()?;
+    let since = Instant::now();
+    if controls.is_finishing() {
+        sinks.iter_mut().for_each(|sink| sink.cut());
+    }
+    let written = sinks
+        .into_iter()
+        .map(|sink| sink.finish())
+        .collect::<Result<_>>()?;
+    Ok((written, since.elapsed().as_secs_f64()))
+}
