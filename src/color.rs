@@ -27,8 +27,8 @@ const RGB_TO_XYZ: [[f32; 3]; 3] = [
 /// Inverse of [`RGB_TO_XYZ`].
 const XYZ_TO_RGB: [[f32; 3]; 3] = [
     [3.240_481_3, -1.537_151_5, -0.498_536_33],
-    [-0.969_254_95, 1.875_990_0, 0.041_555_927],
-    [0.055_646_64, -0.204_041_34, 1.057_311_1],
+    [-0.969_255, 1.875_99, 0.041_555_927],
+    [0.055_646_64, -0.204_041_34, 1.057_311],
 ];
 
 /// sRGB transfer curve, encoded 0..1 to linear 0..1.
@@ -144,4 +144,90 @@ pub fn network_from_ab(v: f32) -> f32 {
 /// Inverse of [`network_from_ab`].
 pub fn ab_from_network(y: f32) -> f32 {
     y.clamp(-1.0, 1.0) * AB_SCALE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Colours and their Lab by scikit-image: tests/golden/lab.py.
+    const GOLDEN: &str = include_str!("../tests/golden/lab.txt");
+
+    fn golden() -> impl Iterator<Item = ([f32; 3], [f32; 3])> {
+        GOLDEN.lines().map(|line| {
+            let v: Vec<f32> = line.split(' ').map(|v| v.parse().unwrap()).collect();
+            ([v[0], v[1], v[2]], [v[3], v[4], v[5]])
+        })
+    }
+
+    fn close(left: [f32; 3], right: [f32; 3], within: f32) -> bool {
+        left.iter().zip(right).all(|(l, r)| (l - r).abs() <= within)
+    }
+
+    #[test]
+    fn lab_is_scikit_image_s() {
+        assert_eq!(golden().count(), 50);
+        for (rgb, lab) in golden() {
+            assert!(
+                close(lab_from_srgb(rgb), lab, 1e-3),
+                "{rgb:?}: {:?} for {lab:?}",
+                lab_from_srgb(rgb)
+            );
+        }
+    }
+
+    #[test]
+    fn lab_and_back_is_the_same_colour() {
+        for (rgb, lab) in golden() {
+            assert!(
+                close(srgb_from_lab(lab), rgb, 1e-4),
+                "{lab:?}: {:?} for {rgb:?}",
+                srgb_from_lab(lab)
+            );
+        }
+    }
+
+    #[test]
+    fn the_lightness_table_is_lab_s_of_grey_at_every_depth_and_range() {
+        for depth in 8..=16 {
+            for (range, black, white) in [
+                (Range::Full, 0, (1 << depth) - 1),
+                (Range::Limited, 16 << (depth - 8), 235 << (depth - 8)),
+            ] {
+                let table = lightness_table(depth, range);
+                assert_eq!(table.len(), 1 << depth);
+                assert!(table[..=black].iter().all(|&l| l == 0.0));
+                assert!(table[white..].iter().all(|&l| (l - 100.0).abs() < 1e-4));
+                assert!(table[black..=white].windows(2).all(|l| l[0] < l[1]));
+                let code = black + (white - black) / 3;
+                let grey = (code - black) as f32 / (white - black) as f32;
+                assert!(
+                    (table[code] - lab_from_srgb([grey; 3])[0]).abs() < 1e-3,
+                    "{depth} bits {range:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn codes_and_levels_are_inverse() {
+        for (depth, range) in [(8, Range::Limited), (10, Range::Full), (16, Range::Limited)] {
+            for level in [0.0, 0.25, 1.0] {
+                let code = code_from_level(level, depth, range);
+                assert!((level_from_code(code, depth, range) - level).abs() < 1e-6);
+            }
+        }
+        assert_eq!(code_from_level(1.0, 10, Range::Limited), 940.0);
+    }
+
+    #[test]
+    fn network_units_and_back() {
+        for l in [0.0, 33.0, 100.0] {
+            assert!((l_from_network(network_from_l(l)) - l).abs() < 1e-4);
+        }
+        for v in [-110.0, 0.0, 54.0] {
+            assert!((ab_from_network(network_from_ab(v)) - v).abs() < 1e-4);
+        }
+        assert_eq!(network_from_ab(500.0), 1.0);
+    }
 }

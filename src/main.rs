@@ -18,7 +18,8 @@ fn main() -> ExitCode {
 }
 
 /// candle and rayon read the number of threads from the environment only; unset, candle asks the kernel at every
-/// matrix product, which costs more than half its speed.
+/// matrix product, which costs more than half its speed. candle's second pool, for element-wise work, spins while it
+/// waits: beside anything else that wants the cores it took 60 % of them and did nothing, so it gets no threads.
 fn set_threads(threads: Option<usize>) {
     let threads = threads
         .map(|n| n.to_string())
@@ -29,5 +30,8 @@ fn set_threads(threads: Option<usize>) {
             .to_string()
     });
     // SAFETY: the first statement after parsing; no other thread exists yet that could read the environment.
-    unsafe { std::env::set_var("RAYON_NUM_THREADS", threads) };
+    unsafe {
+        std::env::set_var("RAYON_NUM_THREADS", threads);
+        std::env::set_var("CANDLE_NUM_THREADS", "1");
+    }
 }

@@ -115,7 +115,16 @@ fn send_some(
     limit: u64,
 ) -> Result<Sent, Error> {
     autochrome::media::init(0);
-    let mut source = Source::open(input.as_os_str(), &InputOptions::default())?;
+    let source = Source::open(input.as_os_str(), &InputOptions::default())?;
+    send_from(source, output, options, limit)
+}
+
+fn send_from(
+    mut source: Source,
+    output: &Path,
+    options: &OutputOptions,
+    limit: u64,
+) -> Result<Sent, Error> {
     let sink = FileSink::create(output.as_os_str(), options, &source)?;
     let messages = sink.messages().to_vec();
     let mut merger = Merger::new(&source.info().video, sink.layout())?;
@@ -628,7 +637,7 @@ fn depth_and_subsampling_follow_the_source() {
             "{what}"
         );
         if expected == "ffv1" {
-            let luma = ["-vf", "extractplanes=y"];
+            let luma = ["-map", "0:v", "-vf", "extractplanes=y"];
             assert_eq!(
                 md5_lines(&input, &luma),
                 md5_lines(&output, &luma),
@@ -924,4 +933,363 @@ fn interlaced_rotated_and_anamorphic_stay_so() {
             (&96.into(), &64.into())
         );
     }
+}
+
+#[test]
+fn pictures_one_by_one_and_alone() {
+    let dir = folder();
+    let input = film(dir.path());
+    let frames = dir.path().join("frames");
+    std::fs::create_dir(&frames).unwrap();
+    let sent = send(&input, &frames.join("out%04d.png"), &options()).unwrap();
+    assert_eq!(
+        sent.messages.len(),
+        1,
+        "the sound is left out, and that is said: {:?}",
+        sent.messages
+    );
+    assert_eq!(names(&frames).len(), 25);
+    assert_eq!(names(&frames)[24], "out0025.png");
+    let e = send(&input, &frames.join("out%04d.png"), &options())
+        .err()
+        .unwrap();
+    assert!(e.to_string().contains("out0"), "{e}");
+    let source = Source::open(input.as_os_str(), &InputOptions::default()).unwrap();
+    let force = OutputOptions {
+        force: true,
+        ..options()
+    };
+    drop(FileSink::create(frames.join("out%04d.png").as_os_str(), &force, &source).unwrap());
+    assert_eq!(
+        names(&frames).len(),
+        25,
+        "what was not written yet is not removed"
+    );
+    for name in ["f%03d.jpg", "f%d.tiff", "f%d.bmp", "f%d.webp"] {
+        let output = frames.join(name);
+        send(&input, &output, &options()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let first = frames.join(name.replace("%03d", "001").replace("%d", "1"));
+        assert_eq!(streams(&first)[0]["width"], 192, "{name}");
+    }
+    let e = send(&input, &dir.path().join("film.png"), &options())
+        .err()
+        .unwrap();
+    assert!(e.to_string().contains("out%04d.png"), "{e}");
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc=s=65x33 -frames:v 1 -pix_fmt gray still.png",
+    );
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc=s=65x33 -frames:v 1 -pix_fmt gray16be deep.png",
+    );
+    for (name, pixel) in [("still", "rgb24"), ("deep", "rgb48be")] {
+        let output = dir.path().join(format!("{name}.color.png"));
+        let sent = send(&dir.path().join(format!("{name}.png")), &output, &options()).unwrap();
+        assert_eq!(sent.written.frames, 1);
+        let picture = &streams(&output)[0];
+        assert_eq!(picture["pix_fmt"], pixel);
+        assert_eq!(
+            (&picture["width"], &picture["height"]),
+            (&65.into(), &33.into())
+        );
+        // Sixteen bits pass swscale on their way to RGB, which rounds.
+        if name == "still" {
+            let luma = ["-vf", "format=gray"];
+            let before = md5_lines(&dir.path().join("still.png"), &luma);
+            assert_eq!(before, md5_lines(&output, &luma), "grey stays grey");
+        }
+    }
+    assert!(
+        names(dir.path()).iter().all(|n| !n.contains(".part")),
+        "{:?}",
+        names(dir.path())
+    );
+}
+
+#[test]
+fn an_unfinished_sequence_is_removed() {
+    let dir = folder();
+    let input = film(dir.path());
+    let frames = dir.path().join("frames");
+    std::fs::create_dir(&frames).unwrap();
+    let mut source = Source::open(input.as_os_str(), &InputOptions::default()).unwrap();
+    let mut sink =
+        FileSink::create(frames.join("%d.png").as_os_str(), &options(), &source).unwrap();
+    let mut merger = Merger::new(&source.info().video, sink.layout()).unwrap();
+    let mut sent = 0;
+    while sent < 5 {
+        let Some(Item::Frame(frame)) = source.next().unwrap() else {
+            continue;
+        };
+        let picture = merger
+            .merge(&frame.picture, &AbMap::constant(0.0, 0.0))
+            .unwrap();
+        sink.frame(&Merged {
+            index: frame.index,
+            pts: frame.pts,
+            duration: frame.duration,
+            picture,
+        })
+        .unwrap();
+        sent += 1;
+    }
+    assert!(!names(&frames).is_empty());
+    drop(sink);
+    assert_eq!(names(&frames), Vec::<String>::new());
+}
+
+#[test]
+fn y4m_flv_and_other_muxers() {
+    let dir = folder();
+    let input = film(dir.path());
+    for name in [
+        "a.y4m", "a.flv", "a.mxf", "a.gif", "a.3gp", "a.ogv", "a.m2ts", "a.mpg",
+    ] {
+        let output = dir.path().join(name);
+        let dropping = OutputOptions {
+            drop_unsupported: true,
+            ..options()
+        };
+        match send(&input, &output, &dropping) {
+            Ok(sent) => {
+                let json = ffprobe(&output, "-count_frames -select_streams v:0 -show_streams");
+                assert_eq!(
+                    json["streams"][0]["nb_read_frames"], "25",
+                    "{name} {:?}",
+                    sent.written.streams
+                );
+            }
+            // 256 colours are fewer than any film has.
+            Err(e) if name == "a.gif" => assert!(e.to_string().contains("bits"), "{e}"),
+            Err(e) => panic!("{name}: {e}"),
+        }
+    }
+    let y4m = std::fs::read(dir.path().join("a.y4m")).unwrap();
+    let header = String::from_utf8_lossy(&y4m[..100]).into_owned();
+    assert!(header.starts_with("YUV4MPEG2 W192 H112 F25:1"), "{header}");
+    assert_eq!(
+        md5_lines(&input, &["-map", "0:v", "-vf", "extractplanes=y"]),
+        md5_lines(
+            &dir.path().join("a.y4m"),
+            &["-map", "0:v", "-vf", "extractplanes=y"]
+        )
+    );
+    let as_nut = OutputOptions {
+        format: Some("nut".into()),
+        ..options()
+    };
+    let output = dir.path().join("no extension");
+    send(&input, &output, &as_nut).unwrap();
+    assert_eq!(
+        ffprobe(&output, "-show_format")["format"]["format_name"],
+        "nut"
+    );
+}
+
+#[test]
+fn pipes_get_containers_that_need_no_seeking() {
+    let dir = folder();
+    let input = film(dir.path());
+    for (name, format) in [
+        ("pipe.mkv", None),
+        ("pipe.mp4", None),
+        ("pipe", Some("mov")),
+        ("pipe.ts", None),
+    ] {
+        let fifo = dir.path().join(name);
+        assert!(
+            Command::new("mkfifo")
+                .arg(&fifo)
+                .status()
+                .unwrap()
+                .success()
+        );
+        let copy = dir.path().join("copy");
+        let reader = Command::new("cp").arg(&fifo).arg(&copy).spawn().unwrap();
+        let asked = OutputOptions {
+            format: format.map(String::from),
+            ..options()
+        };
+        let sent = send(&input, &fifo, &asked);
+        reader.wait_with_output().unwrap();
+        sent.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let json = ffprobe(&copy, "-count_frames -select_streams v:0 -show_streams");
+        assert_eq!(json["streams"][0]["nb_read_frames"], "25", "{name}");
+        std::fs::remove_file(&fifo).unwrap();
+    }
+}
+
+#[test]
+fn names_with_colons_and_without_utf8() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = folder();
+    let input = film(dir.path());
+    for name in [
+        &b"a:b.mkv"[..],
+        b"http:x.mp4",
+        b"100%done.mp4",
+        b"\xff\xfe film.mkv",
+        b"-x.mkv",
+    ] {
+        let output = dir.path().join(std::ffi::OsStr::from_bytes(name));
+        send(&input, &output, &options()).unwrap_or_else(|e| panic!("{e}"));
+        assert!(output.is_file());
+    }
+}
+
+#[test]
+fn hdr_light_captions_and_time_code_are_kept() {
+    let dir = folder();
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc=s=128x64:r=25:d=0.4 -pix_fmt yuv420p10le -c:v libx265 -color_primaries bt2020 -color_trc \
+         smpte2084 -colorspace bt2020nc -x265-params \
+         log-level=none:master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):max-cll=1000,400 \
+         hdr.mp4",
+    );
+    for name in ["hdr2.mp4", "hdr2.mkv"] {
+        let output = dir.path().join(name);
+        send(&dir.path().join("hdr.mp4"), &output, &options()).unwrap();
+        let video = &streams(&output)[0];
+        assert_eq!(video["color_transfer"], "smpte2084");
+        assert_eq!(video["color_primaries"], "bt2020");
+        let told = video["side_data_list"].to_string();
+        assert!(
+            told.contains("Mastering display metadata") && told.contains("1000"),
+            "{name}: {told}"
+        );
+    }
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc=s=128x64:r=25:d=0.4 -pix_fmt yuv420p -c:v libx264 -timecode 01:02:03:04 code.mov",
+    );
+    for name in ["code2.mov", "code2.mp4", "code2.mkv"] {
+        let output = dir.path().join(name);
+        let sent = send(&dir.path().join("code.mov"), &output, &options()).unwrap();
+        assert_eq!(sent.messages, Vec::<String>::new());
+        assert!(
+            streams(&output)
+                .iter()
+                .any(|s| tag(s, "timecode") == "01:02:03:04"),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn quicktime_metadata_survive() {
+    let dir = folder();
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc=s=128x64:r=25:d=0.4 -pix_fmt yuv420p -c:v libx264 -movflags use_metadata_tags -metadata \
+         title=T -metadata com.example.camera=Box -metadata location=+48.8/ -metadata comment=C tags.mov",
+    );
+    for name in ["tags2.mov", "tags2.mp4", "tags2.mkv"] {
+        let output = dir.path().join(name);
+        send(&dir.path().join("tags.mov"), &output, &options()).unwrap();
+        let format = ffprobe(&output, "-show_format");
+        assert_eq!(tag(&format["format"], "title"), "T", "{name}");
+        assert_eq!(
+            tag(&format["format"], "com.example.camera"),
+            "Box",
+            "{name}"
+        );
+        assert_eq!(
+            tag(&format["format"], "comment"),
+            "C\ncolours by autochrome test",
+            "{name}"
+        );
+    }
+    for name in ["tags2.mov", "tags2.mp4"] {
+        let bytes = std::fs::read(dir.path().join(name)).unwrap();
+        let at = |atom: &[u8]| bytes.windows(4).position(|w| w == atom).unwrap();
+        assert!(at(b"moov") < at(b"mdat"), "{name}: the index comes first");
+        assert!(at(b"colr") > 0);
+    }
+}
+
+#[test]
+fn a_part_of_a_film_has_its_chapters_moved() {
+    let dir = folder();
+    let input = rich(dir.path());
+    let output = dir.path().join("part.mkv");
+    autochrome::media::init(0);
+    let piece = InputOptions {
+        start: Some(0.5),
+        duration: Some(1.0),
+        ..InputOptions::default()
+    };
+    let source = Source::open(input.as_os_str(), &piece).unwrap();
+    send_from(source, &output, &options(), u64::MAX).unwrap();
+    let chapters = ffprobe(&output, "-show_chapters")["chapters"].clone();
+    let times: Vec<f64> = chapters
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|c| {
+            [
+                c["start_time"].as_str().unwrap().parse::<f64>().unwrap(),
+                c["end_time"].as_str().unwrap().parse().unwrap(),
+            ]
+        })
+        .collect();
+    for (found, expected) in times.iter().zip([0.0, 0.48, 0.48, 1.0]) {
+        assert!((found - expected).abs() < 0.03, "{times:?}");
+    }
+}
+
+/// Runs every real clip of the workshop through its default output, where they are.
+#[test]
+fn shared_clips_survive() {
+    let Some(shared) = shared() else { return };
+    let dir = folder();
+    let files = ["clips", "odd"]
+        .iter()
+        .flat_map(|f| std::fs::read_dir(shared.join(f)).unwrap());
+    for file in files.flatten().map(|f| f.path()) {
+        let name = file.file_name().unwrap();
+        let output = dir.path().join(autochrome::media::default_output(name));
+        // As a person gets them who says nothing but the name.
+        let plain = OutputOptions {
+            drop_unsupported: true,
+            ..options()
+        };
+        let result = send_some(&file, &output, &plain, 12);
+        match result {
+            Ok(sent) => {
+                assert!(output.is_file(), "{name:?}");
+                eprintln!(
+                    "{name:?}: {} frames, {:?} {:?}",
+                    sent.written.frames, sent.messages, sent.written.streams
+                );
+                let read = ffprobe(&output, "-count_frames -select_streams v:0 -show_streams");
+                let read = read["streams"][0]["nb_read_frames"]
+                    .as_str()
+                    .unwrap()
+                    .to_string();
+                assert_eq!(read, sent.written.frames.to_string(), "{name:?}");
+            }
+            Err(e) => {
+                eprintln!("{name:?}: {e}");
+                assert_ne!(e.exit_code(), 70, "{name:?}: {e}");
+                assert!(!output.exists());
+            }
+        }
+        assert!(
+            names(dir.path()).iter().all(|n| !n.ends_with(".part")),
+            "{name:?}"
+        );
+    }
+}
+
+/// The workshop's own media, beside the checkout or where AUTOCHROME_SHARED says.
+fn shared() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let shared = std::env::var_os("AUTOCHROME_SHARED").map_or(beside, PathBuf::from);
+    if shared.join("odd").is_dir() {
+        return Some(shared);
+    }
+    eprintln!("skipped: there are no shared media");
+    None
 }

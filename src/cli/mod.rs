@@ -78,7 +78,7 @@ impl Cli {
         let ui = Ui::new(self.voice.verbose, self.voice.quiet);
         match self.verb {
             Verb::Colorize(args) => args.run(&ui),
-            Verb::Train(args) => args.run(&std::sync::atomic::AtomicBool::new(false)),
+            Verb::Train(args) => args.run(&ui),
             Verb::Info(args) => args.run(),
             Verb::Completions(args) => args.run(),
         }

@@ -1,13 +1,24 @@
 //! `autochrome train`: flags to settings.
 
-use std::{path::PathBuf, sync::atomic::AtomicBool};
+use std::{
+    io::IsTerminal,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use clap::Args;
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
+
+use super::Ui;
 
 use crate::{
     error::{Error, Result, io_sentence, shown},
-    train::{self, Config, Job},
+    train::{self, Config, Event, Job},
 };
 
 /// Train a generator on colour photographs.
@@ -22,7 +33,7 @@ pub struct TrainArgs {
     /// Kind of generator [default: unet]
     #[arg(long)]
     pub arch: Option<String>,
-    /// ImageNet SqueezeNet v1.0 weights (safetensors) to start the encoder of `squeeze` from
+    /// A model of the same kind to start from, or ImageNet SqueezeNet v1.0 weights for the encoder of `squeeze`
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
     /// Side of the crops in pixels [default: 128]
@@ -85,25 +96,127 @@ impl TrainArgs {
             .map_err(|e| Error::Usage(format!("training settings: {e}")))
     }
 
-    /// Trains; `stop` is set by Ctrl-C: the run then saves its state and writes the model as it is.
+    /// Trains. Ctrl-C ends the run after the step at hand, with its state saved and the model written; a second one
+    /// ends it at once.
     ///
     /// # Errors
     /// As [`train::run`].
-    pub fn run(self, stop: &AtomicBool) -> Result<()> {
+    pub fn run(self, ui: &Ui) -> Result<()> {
         let config = self.settings()?;
+        let stop = on_interrupt()?;
         let job = Job {
             photos: self.photos,
             output: self.output,
             init: self.init,
             resume: self.resume,
         };
-        let trained = train::run(&config, &job, stop)?;
-        println!(
+        let mut progress = Progress::new(*ui, config.steps);
+        let trained = train::run(&config, &job, &stop, &mut |event| progress.hear(event))?;
+        progress.done();
+        if !trained.skipped.is_empty() {
+            ui.warn(format_args!(
+                "{} photographs could not be used",
+                trained.skipped.len()
+            ));
+        }
+        ui.say(format_args!(
             "{} after {} steps, chroma gain {}",
             shown(&job.output),
             trained.steps,
             trained.gain
-        );
+        ));
         Ok(())
+    }
+}
+
+/// A flag that the first Ctrl-C sets; the second ends the process.
+fn on_interrupt() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(Error::Stopped.exit_code().into());
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|e| Error::internal("signals", e))?;
+    Ok(stop)
+}
+
+/// What a person sees of a run: a bar on a terminal, else a line every ten seconds.
+struct Progress {
+    ui: Ui,
+    bar: Option<ProgressBar>,
+    steps: u64,
+    /// The step that was done first here, and when.
+    first: Option<(u64, Instant)>,
+    spoken: Instant,
+}
+
+impl Progress {
+    const EVERY: Duration = Duration::from_secs(10);
+
+    fn new(ui: Ui, steps: u64) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style =
+                ProgressStyle::with_template("{wide_bar} {pos}/{len}  {msg}  ETA {eta_precise}");
+            ProgressBar::new(steps)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Self {
+            ui,
+            bar,
+            steps,
+            first: None,
+            spoken: Instant::now(),
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Note(line) => self.print(|ui| ui.say(&line)),
+            Event::Warning(line) => self.print(|ui| ui.warn(&line)),
+            Event::Step { step, losses } => self.step(step, &losses),
+            Event::Checked { step, figures: f } => self.print(|ui| {
+                ui.say(format_args!(
+                    "step {step}: on validation photographs CIEDE2000 {:.3}, PSNR_ab {:.3} dB, chroma {:.3} of the truth's",
+                    f.ciede2000, f.psnr_ab, f.chroma_ratio
+                ));
+            }),
+        }
+    }
+
+    fn step(&mut self, step: u64, losses: &[(&str, f32)]) {
+        let losses: Vec<_> = losses
+            .iter()
+            .map(|(name, loss)| format!("{name} {loss:.4}"))
+            .collect();
+        let losses = losses.join(" ");
+        let (first, since) = *self.first.get_or_insert_with(|| (step, Instant::now()));
+        if let Some(bar) = &self.bar {
+            bar.set_position(step);
+            bar.set_message(losses);
+        } else if self.spoken.elapsed() >= Self::EVERY || step == self.steps {
+            self.spoken = Instant::now();
+            let pace = since.elapsed().as_secs_f64() / (step - first).max(1) as f64;
+            let left = HumanDuration(Duration::from_secs_f64(pace * (self.steps - step) as f64));
+            let steps = self.steps;
+            self.ui.say(format_args!(
+                "step {step}/{steps}: {losses}, {:.0} ms a step, {left} left",
+                pace * 1e3
+            ));
+        }
+    }
+
+    fn print(&self, say: impl FnOnce(&Ui)) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| say(&self.ui)),
+            None => say(&self.ui),
+        }
+    }
+
+    fn done(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
 }

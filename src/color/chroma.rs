@@ -479,18 +479,24 @@ impl Codes {
         }
     }
 
-    /// Chroma codes of one colour. a = b = 0 is exactly neutral: every difference below is then an exact zero.
+    /// Linear R, G, B of a Lab colour, mixed with the grey (Y, Y, Y) of its own luminance as far as it takes to lie
+    /// between 0 and 1. Y, and so L, stays what it is.
     #[inline(always)]
-    fn of(&self, fy: f32, a: f32, b: f32) -> [u32; 2] {
+    fn linear(&self, fy: f32, a: f32, b: f32) -> [f32; 3] {
         let y = lab_f_inverse(fy);
         let x = lab_f_inverse(fy + a * (1.0 / 500.0)) - y;
         let z = lab_f_inverse(fy - b * (1.0 / 200.0)) - y;
         let d = self.rgb.map(|m| m[0] * x + m[1] * z);
         let most = max(max(d[0], d[1]), max(d[2], 1e-6));
         let least = min(min(d[0], d[1]), min(d[2], -1e-6));
-        // The part of the way from grey (Y, Y, Y) to the colour that stays between 0 and 1.
         let keep = min(min((1.0 - y) / most, y / -least), 1.0);
-        let [r, g, b] = d.map(|d| srgb_from_linear(y + keep * d));
+        d.map(|d| y + keep * d)
+    }
+
+    /// Chroma codes of a Lab colour. a = b = 0 is exactly neutral: every difference is then an exact zero.
+    #[inline(always)]
+    fn of(&self, fy: f32, a: f32, b: f32) -> [u32; 2] {
+        let [r, g, b] = self.linear(fy, a, b).map(srgb_from_linear);
         let (r, b) = (r - g, b - g);
         [self.cb, self.cr].map(|c| {
             let code = self.neutral + (c[0] * r + c[1] * b);
@@ -556,10 +562,9 @@ fn srgb_from_linear(v: f32) -> f32 {
 /// scaled to add up to white (SMPTE RP 177); each row of the inverse then sums to one in units of white, and its
 /// middle, what Y adds, need not be known.
 fn rgb_from_xz(p: &Primaries) -> [[f32; 2]; 3] {
-    let white = [0.3127f64, 0.3290];
+    let white = super::WHITE.map(f64::from);
     let xyz = |[x, y]: [f64; 2]| [x / y, 1.0, (1.0 - x - y) / y];
     let columns = [p.r, p.g, p.b].map(|c| xyz(c.map(f64::from)));
-    let white = xyz(white);
     let inverse = inverted(columns);
     let amounts = inverse.map(|row| (0..3).map(|i| row[i] * white[i]).sum::<f64>());
     std::array::from_fn(|i| [0, 2].map(|j| (inverse[i][j] * white[j] / amounts[i]) as f32))

@@ -321,43 +321,47 @@ impl Wanted<'_> {
 fn default_codec(wanted: &Wanted) -> Result<String> {
     let target = wanted.target;
     if target.is_images() || target.format.picture_only() && !holds(target, "h264") {
-        let id = target
-            .format
-            .video_codec_of(wanted.output.as_encoded_bytes());
-        let encoder = ffmpeg::encoder::find(id);
-        let none = || {
-            wanted.refuse(format!(
-                "FFmpeg has no encoder for {} in {}",
-                name_of(id),
-                target.name()
-            ))
-        };
-        return Ok(encoder.ok_or_else(none)?.name().to_string());
+        return own_encoder(
+            wanted,
+            target
+                .format
+                .video_codec_of(wanted.output.as_encoded_bytes()),
+        );
     }
     let depth = wanted.depth();
-    let wish: &[&str] = match (target.container.name, depth) {
-        ("webm", _) => &["vp9"],
-        ("avi", 9..) => &["ffv1"],
-        (_, ..=8) => &["h264"],
-        (_, ..=12) => &["hevc"],
-        _ => &["ffv1"],
+    let wish = match (target.container.name, depth) {
+        ("webm", _) => "vp9",
+        ("avi", 9..) => "ffv1",
+        (_, ..=8) => "h264",
+        (_, ..=12) => "hevc",
+        _ => "ffv1",
     };
-    if let Some(codec) = wish.iter().find(|codec| holds(target, codec)) {
-        return Ok(codec.to_string());
+    if holds(target, wish) {
+        return Ok(wish.to_string());
     }
-    if depth > 8 && target.container.name != "" {
+    if depth > 8 && !target.container.name.is_empty() {
         return Err(wanted.refuse(format!(
             "{} has no codec for the film's {depth} bits; try an .mkv output (--codec ffv1 there is lossless), or \
              --codec hevc, which keeps at most 12",
             target.name()
         )));
     }
-    let id = target.format.video_codec();
-    let encoder = ffmpeg::encoder::find(id);
+    own_encoder(wanted, target.format.video_codec())
+}
+
+/// The encoder of a muxer's own codec; one of the table, where FFmpeg has several.
+fn own_encoder(wanted: &Wanted, id: ffmpeg::codec::Id) -> Result<String> {
+    let rows = ROWS
+        .iter()
+        .filter_map(|row| ffmpeg::encoder::find_by_name(row.encoder));
+    let encoder = rows
+        .into_iter()
+        .find(|encoder| encoder.id() == id)
+        .or_else(|| ffmpeg::encoder::find(id));
     let none = || {
+        let name = wanted.target.name();
         wanted.refuse(format!(
-            "{} takes no pictures, or FFmpeg has no encoder for it; try --codec",
-            target.name()
+            "{name} takes no pictures, or FFmpeg has no encoder for it; try --codec"
         ))
     };
     Ok(encoder.ok_or_else(none)?.name().to_string())
@@ -441,6 +445,7 @@ impl<'a> Attempt<'a> {
             name,
             messages: Vec::new(),
         };
+        this.check_picture_file()?;
         if !wanted.target.holds_codec(codec.id()) {
             return Err(wanted.refuse(format!(
                 "{} cannot hold {}; try an .mkv output, or another --codec",
@@ -449,6 +454,21 @@ impl<'a> Attempt<'a> {
             )));
         }
         Ok(this)
+    }
+
+    /// A picture file's extension says its codec; image2 would write any other into it.
+    fn check_picture_file(&self) -> Result<()> {
+        let target = self.wanted.target;
+        let output = self.wanted.output;
+        if !target.is_images()
+            || target.format.video_codec_of(output.as_encoded_bytes()) == self.codec.id()
+        {
+            return Ok(());
+        }
+        let name = name_of(self.codec.id());
+        Err(self.wanted.refuse(format!(
+            "a picture file of this name does not hold {name}; leave out --codec"
+        )))
     }
 
     /// Opens the encoder: as the source is; else, where its size is odd, without subsampling; else at a constant rate
@@ -602,7 +622,8 @@ impl<'a> Attempt<'a> {
             1usize << layout.sampling.log2_w,
             1usize << (layout.sampling.log2_h + fields),
         );
-        self.wanted.video.width % w != 0 || self.wanted.video.height % h != 0
+        let video = self.wanted.video;
+        !video.width.is_multiple_of(w) || !video.height.is_multiple_of(h)
     }
 
     /// The tags to write: as they stand in the frames that come, which are the source's own, and what was used where it

@@ -124,6 +124,30 @@ pub(super) fn palette(frame: &frame::Video) -> Option<&[[u8; 4]]> {
     }
 }
 
+/// Writes the 1024 bytes of a palette.
+#[cfg(test)]
+pub(super) fn write_palette(frame: &mut frame::Video, colours: &[u8]) {
+    // SAFETY: as above, and the frame was made by the test.
+    unsafe {
+        let data = (*frame.as_mut_ptr()).data[1];
+        ptr::copy_nonoverlapping(colours.as_ptr(), data, colours.len().min(1024));
+    }
+}
+
+/// Sets what decoders set.
+#[cfg(test)]
+pub(super) fn set_aspect_and_field(frame: &mut frame::Video, aspect: (i32, i32), interlaced: bool) {
+    // SAFETY: the frame was made by the test.
+    unsafe {
+        let f = &mut *frame.as_mut_ptr();
+        f.sample_aspect_ratio = sys::AVRational {
+            num: aspect.0,
+            den: aspect.1,
+        };
+        f.interlaced_frame = interlaced.into();
+    }
+}
+
 /// A plane's memory, counted by FFmpeg. It can be written while it has one owner.
 pub(super) struct Buffer(*mut sys::AVBufferRef);
 
@@ -313,7 +337,7 @@ impl Scaler {
                 to.width as c_int,
                 to.height as c_int,
                 to.pixel.into(),
-                (method | exact) as c_int,
+                method | exact,
                 ptr::null_mut(),
                 ptr::null_mut(),
                 ptr::null(),

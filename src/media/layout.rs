@@ -4,7 +4,7 @@
 use super::{
     ffi::{self, Components},
     luma::is_plain,
-    picture::{Tags, has_luma, is_jpeg},
+    picture::{Tags, has_luma, is_jpeg, pixel_name},
 };
 use crate::frame::{Range, Sampling};
 use ffmpeg_next::format::Pixel;
@@ -54,7 +54,7 @@ impl Layout {
 
     /// FFmpeg's name of the pixel format.
     pub fn name(&self) -> &'static str {
-        self.pixel.descriptor().map_or("none", |d| d.name())
+        pixel_name(self.pixel)
     }
 
     /// The tags that the encoder must be told; frames carry them too.
@@ -224,3 +224,6 @@ fn substitutes(log2: (u8, u8)) -> &'static [(u8, u8)] {
         _ => &[(0, 0)],
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -328,3 +328,6 @@ impl Planes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

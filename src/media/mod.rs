@@ -27,6 +27,9 @@ mod streams;
 mod thumb;
 mod timeline;
 
+#[cfg(test)]
+mod drawn;
+
 pub use container::default_output;
 pub use input::{InputOptions, Source, SourceInfo, SourceReport};
 pub use layout::Layout;

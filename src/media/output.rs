@@ -123,7 +123,7 @@ impl FileSink {
         if let Place::File(part) = &mut place {
             part.create()?;
         }
-        let placed = streams.mux(&place.url(), &opened)?;
+        let placed = streams.mux(&place, &opened)?;
         let mut messages = std::mem::take(&mut streams.messages);
         messages.append(&mut opened.messages);
         let mut lines = std::mem::take(&mut streams.lines);

@@ -29,7 +29,7 @@ impl Picture {
 
     /// FFmpeg's name of the pixel format.
     pub fn pixel_format(&self) -> &'static str {
-        self.0.format().descriptor().map_or("unknown", |d| d.name())
+        pixel_name(self.0.format())
     }
 
     /// How its samples lie.
@@ -58,9 +58,14 @@ impl Picture {
     }
 }
 
+/// FFmpeg's name of a pixel format.
+pub(super) fn pixel_name(pixel: Pixel) -> &'static str {
+    pixel.descriptor().map_or("unknown", |d| d.name())
+}
+
 /// What is said of a pixel format that nobody can read.
 pub(super) fn unreadable(pixel: Pixel) -> Error {
-    let name = pixel.descriptor().map_or("unknown", |d| d.name());
+    let name = pixel_name(pixel);
     let why = format!(
         "pixel format {name} cannot be read; convert the film first, for example with `ffmpeg -i FILM -pix_fmt yuv420p \
          -c:v ffv1 readable.mkv`"
@@ -229,13 +234,9 @@ impl Tags {
         }
     }
 
-    /// Writes them into a frame. A tag of the source that means the same is left as it is: BT.470 BG and SMPTE 170M
-    /// are one matrix, constant-luminance BT.2020 becomes what was computed.
+    /// Writes them into a frame. BT.470 BG stays where SMPTE 170M is meant: they are one matrix.
     pub fn write(&self, frame: &mut ffmpeg::frame::Video) {
-        let lines = frame.height();
-        let kept = frame.color_space();
-        let same = matrix_of(kept, lines) == matrix_of(self.space, lines);
-        if !(same && matches!(kept, Space::BT470BG | Space::SMPTE170M)) {
+        if (frame.color_space(), self.space) != (Space::BT470BG, Space::SMPTE170M) {
             frame.set_color_space(self.space);
         }
         frame.set_color_range(self.range);
@@ -263,3 +264,6 @@ fn location_of(sampling: &Sampling) -> Location {
         (true, ..) => Location::Center,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -199,3 +199,6 @@ fn image_of((width, height): (usize, usize), rgb: Vec<u8>) -> Result<RgbImage> {
     RgbImage::from_raw(width as u32, height as u32, rgb)
         .ok_or_else(|| Error::internal("preview", "a picture has another size than asked for"))
 }
+
+#[cfg(test)]
+mod tests;

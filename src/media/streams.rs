@@ -4,6 +4,7 @@ use super::container::{Route, Target, holder_of};
 use super::encoder::Opened;
 use super::ffi::output::{self as ffi, Chapter, Dict, Kind, Mux, StreamCopy, Subtitles};
 use super::output::{OutputOptions, sentence};
+use super::publish::Place;
 use super::{Packet, Source};
 use crate::error::{Error, Result, shown};
 use ffmpeg_next as ffmpeg;
@@ -233,10 +234,10 @@ impl Streams {
 
     // -- muxing --
 
-    /// Opens `url` and writes the header. A stream at which the header fails is refused by name, or left out.
-    pub fn mux(&mut self, url: &[u8], opened: &Opened) -> Result<Placed> {
+    /// Opens the output and writes the header. A stream at which the header fails is refused by name, or left out.
+    pub fn mux(&mut self, place: &Place, opened: &Opened) -> Result<Placed> {
         loop {
-            let e = match self.try_mux(url, opened, &|_| true, false) {
+            let e = match self.try_mux(place, opened, &|_| true, false) {
                 Ok(placed) => {
                     self.describe_all();
                     return Ok(placed);
@@ -245,7 +246,7 @@ impl Streams {
             };
             let culprit = match e {
                 Failure::Open(_) => None,
-                Failure::Header(_) => self.culprit(url, opened),
+                Failure::Header(_) => self.culprit(place, opened),
             };
             let Some(at) = culprit else {
                 return Err(self.failure(e));
@@ -269,13 +270,13 @@ impl Streams {
     }
 
     /// The stream that alone, beside the pictures, makes the header fail.
-    fn culprit(&self, url: &[u8], opened: &Opened) -> Option<usize> {
+    fn culprit(&self, place: &Place, opened: &Opened) -> Option<usize> {
         if self.target.format.opens_its_files() {
             return None;
         }
         let others = (0..self.plans.len()).filter(|&at| at != self.main);
         others.into_iter().find(|&at| {
-            let tried = self.try_mux(url, opened, &|other| other == at, true);
+            let tried = self.try_mux(place, opened, &|other| other == at, true);
             matches!(tried, Err(Failure::Header(_)))
         })
     }
@@ -283,12 +284,12 @@ impl Streams {
     /// A muxer with the pictures and the streams that `with` says yes to; in memory only, for a trial.
     fn try_mux(
         &self,
-        url: &[u8],
+        place: &Place,
         opened: &Opened,
         with: &dyn Fn(usize) -> bool,
         trial: bool,
     ) -> Result<Placed, Failure> {
-        let mut mux = Mux::new(self.target.format, url).map_err(Failure::Open)?;
+        let mut mux = Mux::new(self.target.format, &place.url()).map_err(Failure::Open)?;
         let delay = (self.target.container.name == "ts").then_some(TS_DELAY);
         mux.limits(INTERLEAVE, delay);
         let mut video = 0;
@@ -312,7 +313,7 @@ impl Streams {
             (false, false) => mux.open(),
         }
         .map_err(Failure::Open)?;
-        mux.header(self.options(url)).map_err(Failure::Header)?;
+        mux.header(self.options(place)).map_err(Failure::Header)?;
         self.place(mux, video, &places, trial)
     }
 
@@ -366,9 +367,9 @@ impl Streams {
     }
 
     /// The muxer's options for this output.
-    fn options(&self, url: &[u8]) -> Dict {
+    fn options(&self, place: &Place) -> Dict {
         let mut dict: Dict = self.target.container.options.iter().copied().collect();
-        let file = url.starts_with(b"file:");
+        let file = matches!(place, Place::File(_));
         if self.target.is_quicktime() {
             dict.set("movflags", &self.movflags(file));
         }
@@ -376,13 +377,15 @@ impl Streams {
             // As the source has it, not as the muxer would guess.
             dict.set("default_mode", "passthrough");
         }
-        if self.target.container.name == "ts" && url.to_ascii_lowercase().ends_with(b".m2ts.part") {
+        if self.target.container.name == "ts"
+            && place.url().to_ascii_lowercase().ends_with(b".m2ts.part")
+        {
             // The muxer would know by the extension, which is hidden behind `.part`.
             dict.set("mpegts_m2ts_mode", "1");
         }
         if self.target.is_images() {
-            let one = url.ends_with(b".part") || !file;
-            dict.set(if one { "update" } else { "atomic_writing" }, "1");
+            let many = matches!(place, Place::Sequence(_));
+            dict.set(if many { "atomic_writing" } else { "update" }, "1");
         }
         dict
     }
@@ -623,6 +626,17 @@ fn tell(copy: &StreamCopy) -> String {
     .flatten()
     .collect::<Vec<_>>()
     .join(" ")
+}
+
+/// FFmpeg's name of the codec; where it knows none, the container's.
+fn codec_of(copy: &StreamCopy) -> String {
+    let tag = copy.tag();
+    match copy.codec_name() {
+        name if name == "none" && tag.iter().all(u8::is_ascii_graphic) => {
+            String::from_utf8_lossy(&tag).into_owned()
+        }
+        name => name,
+    }
 }
 
 /// "stream 2 (audio aac eng)".

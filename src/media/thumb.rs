@@ -195,3 +195,6 @@ impl Span {
         self.runs().map(run).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

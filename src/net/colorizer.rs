@@ -10,23 +10,42 @@ use crate::{
     frame::{AbMap, Thumb},
 };
 
+/// Frames at once on a device that likes batches.
+const CUDA_BATCH: usize = 8;
+
 /// A generator with what it takes to use it.
 pub struct Network {
-    /// The network.
-    pub generator: Box<dyn Generator>,
-    /// Where its parameters are.
-    pub device: Device,
-    /// Short side of the thumbnails that it was trained for.
-    pub size: usize,
-    /// Factor on a and b, chosen on validation pictures: regression leans to grey.
-    pub gain: f32,
-    /// Frames at once on a device that likes batches.
-    pub batch: usize,
-    /// What [`Colorizer::describe`] says.
-    pub label: String,
+    generator: Box<dyn Generator>,
+    device: Device,
+    size: usize,
+    gain: f32,
+    label: String,
+    /// Most frames at once; lowered when the device's memory runs out.
+    most: usize,
+    warnings: Vec<String>,
 }
 
 impl Network {
+    /// `generator`'s parameters are on `device`. `size` is the short side of the thumbnails that it was trained for,
+    /// `gain` a factor on a and b, `label` what [`Colorizer::describe`] says.
+    pub fn new(
+        generator: Box<dyn Generator>,
+        device: Device,
+        size: usize,
+        gain: f32,
+        label: String,
+    ) -> Self {
+        Self {
+            generator,
+            device,
+            size,
+            gain,
+            label,
+            most: usize::MAX,
+            warnings: Vec::new(),
+        }
+    }
+
     /// Colour of thumbnails of one size, in one pass.
     fn forward(&self, thumbs: &[Thumb]) -> Result<Vec<AbMap>> {
         let (h, w, n) = (thumbs[0].height, thumbs[0].width, thumbs.len());
@@ -49,23 +68,22 @@ impl Network {
         Ok((0..n).map(map).collect())
     }
 
-    /// As [`Network::forward`] in batches; out of device memory means a smaller batch from then on, and a message.
+    /// As [`Network::forward`] in batches; out of device memory means a smaller batch from then on, and a warning.
     fn batched(&mut self, thumbs: &[Thumb]) -> Result<Vec<AbMap>> {
         let mut maps = Vec::with_capacity(thumbs.len());
-        while maps.len() < thumbs.len() {
-            let same = |t: &&Thumb| {
-                (t.width, t.height) == (thumbs[maps.len()].width, thumbs[maps.len()].height)
-            };
+        while let Some(first) = thumbs.get(maps.len()) {
             let rest = &thumbs[maps.len()..];
-            let count = rest.iter().take(self.batch.max(1)).take_while(same).count();
+            let same = |t: &&Thumb| (t.width, t.height) == (first.width, first.height);
+            let count = rest.iter().take(self.most).take_while(same).count();
             match self.forward(&rest[..count]) {
                 Ok(done) => maps.extend(done),
                 Err(e) if count > 1 && e.to_string().to_lowercase().contains("out of memory") => {
-                    self.batch = count / 2;
-                    eprintln!(
+                    self.most = count / 2;
+                    let warning = format!(
                         "out of device memory at batch {count}: going on with {}",
-                        self.batch
+                        self.most
                     );
+                    self.warnings.push(warning);
                 }
                 Err(e) => return Err(e),
             }
@@ -96,6 +114,14 @@ impl Colorizer for Network {
             return Ok(maps?.into_iter().flatten().collect());
         }
         self.batched(thumbs)
+    }
+
+    fn default_batch(&self) -> usize {
+        if self.device.is_cpu() { 1 } else { CUDA_BATCH }
+    }
+
+    fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 }
 

@@ -9,14 +9,19 @@
 mod builtin;
 pub mod checkpoint;
 mod colorizer;
+mod device;
 pub mod layers;
+mod model;
 pub mod ops;
 pub mod params;
 pub mod patchgan;
+mod portable;
 pub mod squeeze;
 pub mod unet;
 
 pub use colorizer::{Network, thumb_size};
+pub use device::DeviceChoice;
+pub use model::{DEFAULT_MODEL, ModelInfo, info, is_model_name, load};
 
 use candle_core::Tensor;
 use params::Scope;
@@ -44,9 +49,14 @@ pub trait Colorizer: Send {
     /// Out of device memory even at batch 1, or a defect.
     fn predict(&mut self, thumbs: &[Thumb]) -> Result<Vec<AbMap>>;
 
-    /// Frames at once.
+    /// Frames that are best given together, where the user does not say.
     fn default_batch(&self) -> usize {
         1
+    }
+
+    /// What the user should hear of since the last call, such as a batch made smaller for want of device memory.
+    fn take_warnings(&mut self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Whether every map is exactly neutral, so that chroma need not be computed at all.
@@ -117,29 +127,4 @@ fn settings(config: &impl serde::Serialize) -> Value {
 fn parsed<T: serde::de::DeserializeOwned>(config: &Value) -> Result<T> {
     serde_json::from_value(config.clone())
         .map_err(|e| Error::Usage(format!("the network's settings: {e}")))
-}
-
-pub const DEFAULT_MODEL: &str = "gray";
-#[derive(Clone, Debug)]
-pub struct DeviceChoice;
-impl std::str::FromStr for DeviceChoice {
-    type Err = Error;
-    fn from_str(_: &str) -> Result<Self> {
-        Ok(Self)
-    }
-}
-pub fn load(name: &str, _: &DeviceChoice) -> Result<Box<dyn Colorizer>> {
-    Ok(Box::new(builtin::Constant {
-        ab: if name == "gray" {
-            (0.0, 0.0)
-        } else {
-            (10.0, 15.0)
-        },
-    }))
-}
-pub fn is_model_name(name: &str) -> bool {
-    name == "gray"
-}
-pub fn info(name: &str) -> Result<String> {
-    Ok(name.into())
 }

@@ -2,13 +2,16 @@
 //!
 //! Inside the networks a picture stack is `[C, N, H, W]`: channels first, then the batch. A convolution of a whole
 //! batch is then one matrix product, a 1x1 convolution needs no rearrangement at all, and joining channels is one
-//! copy. candle's own convolution is ten times slower in training on the CPU; on CUDA it is used as it is.
+//! copy. candle's own convolution is many times slower in training on the CPU. On CUDA everything goes through
+//! [`portable`](super::portable).
 //!
 //! [`unfold`] and [`fold`] are each the other's backward, and so are [`repeat`] and [`block_sum`]: they differentiate
 //! to any order. The others stop at the first.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+
+use super::portable;
 
 /// Geometry of a square sliding window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,9 @@ impl Window {
 
 /// Convolution without bias: `x` is `[inputs, N, H, W]`, `weight` is `[outputs, inputs, size, size]`.
 pub fn conv(x: &Tensor, weight: &Tensor, win: Window) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return portable::conv(x, weight, win);
+    }
     let (_, n, h, w) = x.dims4()?;
     let outputs = weight.dim(0)?;
     let columns = match win {
@@ -84,18 +90,21 @@ pub fn conv(x: &Tensor, weight: &Tensor, win: Window) -> Result<Tensor> {
 /// Transposed convolution without bias: `x` is `[inputs, N, H, W]`, `weight` is `[inputs, outputs, size, size]`; the
 /// backward of a convolution with respect to its picture.
 pub fn conv_transpose(x: &Tensor, weight: &Tensor, win: Window) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return portable::conv_transpose(x, weight, win);
+    }
     let (_, n, h, w) = x.dims4()?;
     let outputs = weight.dim(1)?;
     let columns = weight.flatten_from(1)?.t()?.matmul(&x.flatten_from(1)?)?;
     fold(&columns, win, (outputs, n, win.span(h), win.span(w)))
 }
 
-/// Columns of every window: `[C, N, H, W]` to `[C * size * size, N * H' * W']`.
+/// Columns of every window: `[C, N, H, W]` to `[C * size * size, N * H' * W']`. On the CPU.
 pub fn unfold(x: &Tensor, win: Window) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Unfold(win))
 }
 
-/// Sums columns back into the picture they came from, `[C, N, H, W]` = `shape`. Backward of [`unfold`].
+/// Sums columns back into the picture they came from, `[C, N, H, W]` = `shape`. Backward of [`unfold`]. On the CPU.
 pub fn fold(columns: &Tensor, win: Window, shape: (usize, usize, usize, usize)) -> Result<Tensor> {
     columns.contiguous()?.apply_op1(Fold(win, shape))
 }
@@ -182,12 +191,18 @@ impl CustomOp1 for Fold {
 
 /// Each sample as a block of `factor` x `factor`: `[.., H, W]` to `[.., factor * H, factor * W]`.
 pub fn repeat(x: &Tensor, factor: usize) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return portable::repeat(x, factor);
+    }
     x.contiguous()?.apply_op1(Repeat(factor))
 }
 
 /// Sum of each block of `factor` x `factor` samples: `[.., H, W]` to `[.., H / factor, W / factor]`. Backward of
 /// [`repeat`]. Each side must be a multiple of `factor`.
 pub fn block_sum(x: &Tensor, factor: usize) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return portable::block_sum(x, factor);
+    }
     x.contiguous()?.apply_op1(BlockSum(factor))
 }
 
@@ -254,6 +269,9 @@ impl CustomOp1 for BlockSum {
 ///
 /// candle's own max_pool2d has a wrong gradient.
 pub fn max_pool(x: &Tensor) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return portable::max_pool(x);
+    }
     x.contiguous()?.apply_op1(MaxPool)
 }
 
@@ -321,6 +339,9 @@ impl CustomOp2 for MaxPoolGrad {
 ///
 /// One pass and one buffer each way, where candle's own operations take six.
 pub fn bias_leaky(x: &Tensor, bias: &Tensor, slope: f32) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return portable::bias_leaky(x, bias, slope);
+    }
     x.contiguous()?
         .apply_op2(&bias.contiguous()?, BiasLeaky(slope))
 }
@@ -399,4 +420,170 @@ fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
 
 fn stored(values: Vec<f32>, shape: impl Into<Shape>) -> Result<(CpuStorage, Shape)> {
     Ok((CpuStorage::F32(values), shape.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Var};
+
+    use super::*;
+    use crate::net::params::{normal, stream};
+
+    fn random(shape: &[usize], purpose: &str) -> Var {
+        let mut rng = stream(7, purpose);
+        let values: Vec<f32> = (0..shape.iter().product())
+            .map(|_| normal(&mut rng))
+            .collect();
+        Var::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    /// Result and gradients of `sum(f(vars) * c)` with fixed random c.
+    fn probe(vars: &[&Var], f: impl Fn() -> Result<Tensor>) -> Vec<Tensor> {
+        let y = f().unwrap();
+        let c = random(y.dims(), "cotangent").as_detached_tensor();
+        let grads = (&y * c).unwrap().sum_all().unwrap().backward().unwrap();
+        let grads = vars
+            .iter()
+            .map(|v| grads.get(v).expect("a gradient").clone());
+        std::iter::once(y.detach()).chain(grads).collect()
+    }
+
+    fn agree(
+        what: &str,
+        vars: &[&Var],
+        ours: impl Fn() -> Result<Tensor>,
+        reference: impl Fn() -> Result<Tensor>,
+    ) {
+        let pairs = probe(vars, ours).into_iter().zip(probe(vars, reference));
+        for (i, (ours, reference)) in pairs.enumerate() {
+            assert_eq!(ours.dims(), reference.dims(), "{what} {i}");
+            let worst = (ours - reference)
+                .unwrap()
+                .abs()
+                .unwrap()
+                .max_all()
+                .unwrap();
+            let worst = worst.to_scalar::<f32>().unwrap();
+            assert!(
+                worst < 2e-4,
+                "{what}: part {i} (0: result, else gradient) differs by {worst}"
+            );
+        }
+    }
+
+    const WINDOWS: [Window; 5] = [
+        Window {
+            size: 1,
+            stride: 1,
+            pad: 0,
+        },
+        Window {
+            size: 3,
+            stride: 1,
+            pad: 1,
+        },
+        Window {
+            size: 4,
+            stride: 2,
+            pad: 1,
+        },
+        Window {
+            size: 4,
+            stride: 1,
+            pad: 1,
+        },
+        Window {
+            size: 7,
+            stride: 2,
+            pad: 3,
+        },
+    ];
+
+    #[test]
+    fn convolutions_and_their_gradients_are_candles() {
+        for win in WINDOWS {
+            let x = random(&[3, 2, 8, 12], "x");
+            let w = random(&[5, 3, win.size, win.size], "w");
+            agree(
+                &format!("{win:?}"),
+                &[&x, &w],
+                || conv(&x, &w, win),
+                || portable::conv(&x, &w, win),
+            );
+        }
+    }
+
+    #[test]
+    fn transposed_convolutions_and_their_gradients_are_candles() {
+        for win in WINDOWS {
+            let x = random(&[5, 2, 4, 6], "x");
+            let w = random(&[5, 3, win.size, win.size], "w");
+            let reference = || portable::conv_transpose(&x, &w, win);
+            agree(
+                &format!("{win:?}"),
+                &[&x, &w],
+                || conv_transpose(&x, &w, win),
+                reference,
+            );
+        }
+    }
+
+    #[test]
+    fn the_others_and_their_gradients_are_those_of_plain_operations() {
+        let x = random(&[3, 2, 8, 12], "x");
+        let b = random(&[3], "b");
+        agree(
+            "repeat",
+            &[&x],
+            || repeat(&x, 2),
+            || portable::repeat(&x, 2),
+        );
+        agree(
+            "block_sum",
+            &[&x],
+            || block_sum(&x, 4),
+            || portable::block_sum(&x, 4),
+        );
+        agree(
+            "max_pool",
+            &[&x],
+            || max_pool(&x),
+            || portable::max_pool(&x),
+        );
+        for slope in [0., 0.2, 1.] {
+            agree(
+                "bias_leaky",
+                &[&x, &b],
+                || bias_leaky(&x, &b, slope),
+                || portable::bias_leaky(&x, &b, slope),
+            );
+        }
+    }
+
+    #[test]
+    fn max_pool_passes_each_gradient_to_one_sample() {
+        let x = Var::from_vec(
+            (0..16).map(|v| v as f32).collect(),
+            (1, 1, 4, 4),
+            &Device::Cpu,
+        )
+        .unwrap();
+        let y = max_pool(&x).unwrap();
+        assert_eq!(
+            y.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+            [10., 11., 14., 15.]
+        );
+        let grads = y.sum_all().unwrap().backward().unwrap();
+        assert_eq!(
+            grads
+                .get(&x)
+                .unwrap()
+                .sum_all()
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap(),
+            4.
+        );
+        assert_eq!(y.dtype(), DType::F32);
+    }
 }

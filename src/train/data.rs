@@ -8,11 +8,9 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    thread,
 };
 
 use candle_core::{Device, Tensor};
-use crossbeam_channel::{Receiver, bounded};
 use image::{ImageReader, RgbImage, imageops};
 use rand::{Rng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -22,7 +20,9 @@ use sha2::{Digest, Sha256};
 use crate::{
     color,
     error::{Error, Result, io_sentence, shown},
+    frame::Item,
     net::params::stream,
+    stage::{self, Receiver, Stage, Stages},
 };
 
 /// Photographs, each in exactly one part.
@@ -249,39 +249,54 @@ pub struct LoaderOptions {
     pub seed: u64,
 }
 
-/// Batches in order, made ahead by threads of their own.
+/// Batches in order, made ahead by threads of their own, which end when it is dropped.
 pub struct Loader {
     lanes: Vec<Receiver<Result<Batch>>>,
-    next: u64,
+    next: usize,
     skipped: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Loader {
-    /// Starts `threads` threads that make the batches of steps `first`, `first + 1`, ... from `photos`.
-    pub fn start(photos: &[PathBuf], options: &LoaderOptions, first: u64, threads: u64) -> Self {
+    /// Starts `threads` threads that make the batches of steps `first`, `first + 1`, ... from `photos`; also gives the
+    /// threads, to be joined.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start<'scope>(
+        stages: &Stages<'scope, '_>,
+        photos: &[PathBuf],
+        options: &LoaderOptions,
+        first: u64,
+        threads: u64,
+    ) -> Result<(Self, Vec<Stage<'scope, ()>>)> {
         let skipped = Arc::default();
+        let (mut lanes, mut running) = (Vec::new(), Vec::new());
         // Thread t makes every threads-th batch: order is exact without a reorder buffer.
-        let lane = |lane: u64| {
-            let (sender, receiver) = bounded(1);
+        for lane in 0..threads {
+            let (sender, receiver) = stage::edge(1);
             let mut maker = Maker {
                 photos: photos.to_vec(),
                 options: options.clone(),
                 order: (u64::MAX, Vec::new()),
                 skipped: Arc::clone(&skipped),
             };
-            thread::spawn(move || {
+            running.push(stages.spawn("load", move || {
                 let mut step = first + lane;
-                while sender.send(maker.batch(step)).is_ok() {
+                while sender.send(Item::Frame(maker.batch(step))).is_ok() {
                     step += threads;
                 }
-            });
-            receiver
-        };
-        Self {
-            lanes: (0..threads).map(lane).collect(),
-            next: 0,
-            skipped,
+                Ok(())
+            })?);
+            lanes.push(receiver);
         }
+        Ok((
+            Self {
+                lanes,
+                next: 0,
+                skipped,
+            },
+            running,
+        ))
     }
 
     /// The next batch.
@@ -289,11 +304,12 @@ impl Loader {
     /// # Errors
     /// [`Error::Train`] where no photograph can be decoded.
     pub fn next_batch(&mut self) -> Result<Batch> {
-        let lane = (self.next % self.lanes.len() as u64) as usize;
+        let lane = &self.lanes[self.next % self.lanes.len()];
         self.next += 1;
-        self.lanes[lane]
-            .recv()
-            .map_err(|_| Error::internal("loader", "a loader thread panicked"))?
+        match lane.recv() {
+            Some(Item::Frame(batch)) => batch,
+            _ => Err(Error::Disconnected),
+        }
     }
 
     /// Photographs that were found damaged so far.

@@ -1,14 +1,13 @@
-//! What a run tells about itself: a progress line, a log file, sheets of pictures.
+//! What a run leaves in its folder beside its state: a log and sheets of pictures.
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{IsTerminal, Write},
+    io::Write,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use image::{Rgb, RgbImage};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     error::{Error, Result, io_sentence, shown},
@@ -23,104 +22,58 @@ pub type Losses = Vec<(&'static str, f32)>;
 pub struct Journal {
     folder: PathBuf,
     log: File,
-    bar: Option<ProgressBar>,
     started: Instant,
-    first: u64,
-    steps: u64,
-    spoken: Instant,
     smooth: Losses,
 }
 
 impl Journal {
-    const EVERY: Duration = Duration::from_secs(10);
+    /// Steps between two lines of losses in the log.
+    const LOG_EVERY: u64 = 20;
+    /// Weight of a step in the running mean of the losses.
+    const NEWEST: f32 = 0.02;
 
-    /// Opens the journal of a run of `steps` steps that begins (or goes on) at `first`. An old log is continued.
+    /// Opens the journal of a run. The log of an earlier part of it is continued.
     ///
     /// # Errors
     /// [`Error::Output`] where the folder cannot be written.
-    pub fn open(folder: &Path, first: u64, steps: u64) -> Result<Self> {
+    pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("log.csv");
+        let fresh = !path.exists();
         let log = OpenOptions::new().create(true).append(true).open(&path);
         let mut log = log.map_err(|e| Error::output(shown(&path), io_sentence(&path, &e)))?;
-        if first == 0 {
-            let _ = writeln!(log, "step,seconds,name,value");
+        if fresh {
+            let head = writeln!(log, "step,seconds,name,value");
+            head.map_err(|e| Error::output(shown(&path), io_sentence(&path, &e)))?;
         }
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {eta} {msg}");
-            let bar = ProgressBar::new(steps).with_position(first);
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar
-        });
-        let now = Instant::now();
         Ok(Self {
             folder: folder.to_owned(),
             log,
-            bar,
-            started: now,
-            first,
-            steps,
-            spoken: now,
+            started: Instant::now(),
             smooth: Vec::new(),
         })
     }
 
-    /// Notes the losses of a finished step; `step` counts from 1.
-    pub fn step(&mut self, step: u64, losses: &Losses) {
+    /// Notes the losses of a finished step, counted from 1; gives their running mean.
+    pub fn step(&mut self, step: u64, losses: &Losses) -> Losses {
         if self.smooth.len() != losses.len() {
             self.smooth.clone_from(losses);
         }
         for (smooth, (_, loss)) in self.smooth.iter_mut().zip(losses) {
-            smooth.1 += 0.02 * (loss - smooth.1);
+            smooth.1 += Self::NEWEST * (loss - smooth.1);
         }
-        let last = step == self.steps;
-        if self.spoken.elapsed() < Self::EVERY && !last && self.bar.is_none() {
-            return;
-        }
-        let shown: Vec<_> = self
-            .smooth
-            .iter()
-            .map(|(name, v)| format!("{name} {v:.4}"))
-            .collect();
-        let shown = shown.join(" ");
-        if let Some(bar) = &self.bar {
-            bar.set_position(step);
-            bar.set_message(shown);
-        } else {
-            let done = (step - self.first) as f64;
-            let seconds = self.started.elapsed().as_secs_f64();
-            let left = seconds / done * (self.steps - step) as f64;
-            eprintln!(
-                "step {step}/{} {shown}, {:.0} ms a step, {:.0} min left",
-                self.steps,
-                1e3 * seconds / done,
-                left / 60.
-            );
-        }
-        if self.spoken.elapsed() >= Self::EVERY || last {
-            self.spoken = Instant::now();
+        if step.is_multiple_of(Self::LOG_EVERY) {
             for (name, value) in self.smooth.clone() {
                 self.record(step, name, f64::from(value));
             }
         }
+        self.smooth.clone()
     }
 
     /// Notes figures on the validation photographs.
     pub fn figures(&mut self, step: u64, figures: &Figures) {
-        self.say(&format!(
-            "step {step}: validation CIEDE2000 {:.3}, PSNR_ab {:.3} dB, chroma {:.3} of the truth's, colourfulness {:.1} of {:.1}",
-            figures.ciede2000, figures.psnr_ab, figures.chroma_ratio, figures.colourfulness, figures.true_colourfulness
-        ));
         self.record(step, "ciede2000", figures.ciede2000);
         self.record(step, "psnr_ab", figures.psnr_ab);
         self.record(step, "chroma_ratio", figures.chroma_ratio);
-    }
-
-    /// A line for people, beside the bar.
-    pub fn say(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
-        }
     }
 
     // A log line that cannot be written must not end a run of hours.

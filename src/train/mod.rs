@@ -13,6 +13,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use candle_core::{DType, Device, Tensor};
@@ -23,14 +24,16 @@ use serde_json::{Value, json};
 use crate::{
     error::{Error, Result, io_sentence, shown},
     eval::{self, Exam, Figures},
+    frame::AbMap,
     net::{
         self, Generator,
-        checkpoint::{self, COLOR, Header},
+        checkpoint::{self, COLOR, Checkpoint, Header},
         ops,
         params::{Params, stream},
         patchgan::{PatchGan, PatchGanConfig},
         squeeze,
     },
+    stage::Stages,
 };
 use data::{Batch, Loader, LoaderOptions, Split};
 use journal::{Journal, Losses, publish};
@@ -171,7 +174,7 @@ pub struct Job {
     pub photos: Vec<PathBuf>,
     /// The model file to write.
     pub output: PathBuf,
-    /// ImageNet weights to start the encoder from (`squeeze` only).
+    /// A model to start from, or ImageNet SqueezeNet weights to start the encoder of `squeeze` from.
     pub init: Option<PathBuf>,
     /// Go on from the state in the run's folder, if there is one.
     pub resume: bool,
@@ -197,19 +200,43 @@ pub struct Trained {
     pub skipped: Vec<PathBuf>,
 }
 
-/// Trains until the last step or until `stop` is set; then the state is saved, and a model written.
+/// What a run reports as it goes.
+pub enum Event {
+    /// A line for people.
+    Note(String),
+    /// Something that the user should know although the run goes on.
+    Warning(String),
+    /// A step is done.
+    Step {
+        /// Steps done, of [`Config::steps`].
+        step: u64,
+        /// The running means of the losses.
+        losses: Losses,
+    },
+    /// The validation photographs were looked at.
+    Checked {
+        /// Steps done.
+        step: u64,
+        /// How good the model is.
+        figures: Figures,
+    },
+}
+
+/// Trains until the last step or until `stop` is set; then the state is saved, and the model written.
 ///
 /// # Errors
 /// [`Error::Usage`] for settings out of range, [`Error::Train`] where there is nothing to learn from, the loss is no
 /// longer finite, or the state is of another run; and whatever reading and writing meets.
-pub fn run(config: &Config, job: &Job, stop: &AtomicBool) -> Result<Trained> {
+pub fn run(
+    config: &Config,
+    job: &Job,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(Event),
+) -> Result<Trained> {
     config.validate()?;
     let folder = job.folder();
-    fs::create_dir_all(&folder)
-        .map_err(|e| Error::output(shown(&folder), io_sentence(&folder, &e)))?;
-    let split = Split::scan(&job.photos, config.held_out, config.seed)?;
-    let mut trainer = Trainer::new(config, job.init.as_deref())?;
     let state = folder.join("state.safetensors");
+    let mut trainer = Trainer::new(config, job.init.as_deref())?;
     match (state.exists(), job.resume) {
         (true, true) => trainer.restore(&state)?,
         (true, false) => {
@@ -220,59 +247,121 @@ pub fn run(config: &Config, job: &Job, stop: &AtomicBool) -> Result<Trained> {
         }
         (false, _) => {}
     }
-    let mut journal = Journal::open(&folder, trainer.step, config.steps)?;
-    journal.say(&format!(
+    let split = Split::scan(&job.photos, config.held_out, config.seed)?;
+    tell(Event::Note(format!(
         "{} photographs to learn from, {} for validation, {} for test",
         split.train.len(),
         split.validation.len(),
         split.test.len()
-    ));
+    )));
     for (path, why) in &split.skipped {
-        journal.say(&format!("skipped {}: {why}", shown(path)));
+        tell(Event::Warning(format!("skipped {}: {why}", shown(path))));
     }
+    fs::create_dir_all(&folder)
+        .map_err(|e| Error::output(shown(&folder), io_sentence(&folder, &e)))?;
     let exams = exams(
         &split.validation,
         config.check_photos,
         trainer.generator.stride(),
         config.size,
     );
-    let options = LoaderOptions {
-        size: config.size,
-        batch: config.batch,
-        smallest_crop: config.smallest_crop,
-        film_stocks: config.film_stocks,
-        seed: config.seed,
+    let mut run = Run {
+        trainer,
+        journal: Journal::open(&folder)?,
+        exams,
+        state,
+        tell,
     };
-    let mut loader = Loader::start(&split.train, &options, trainer.step, 2);
-    while trainer.step < config.steps && !stop.load(Ordering::Relaxed) {
-        let losses = trainer.step(&loader.next_batch()?)?;
-        journal.step(trainer.step, &losses);
-        if trainer.step.is_multiple_of(config.check_every) {
-            publish(&state, &trainer.state()?)?;
-            let figures = trainer.check(&exams, 1., &mut journal)?;
-            journal.figures(trainer.step, &figures);
-        }
+    let damaged = run.learn(&split.train, stop)?;
+    for path in &damaged {
+        (run.tell)(Event::Warning(format!(
+            "skipped {}: it cannot be decoded",
+            shown(path)
+        )));
     }
-    publish(&state, &trainer.state()?)?;
-    let (gain, validation) = trainer.choose_gain(&exams)?;
-    journal.figures(trainer.step, &validation);
-    trainer.check(&exams, gain, &mut journal)?;
-    let header = trainer.header(gain, &split, &validation);
+    let (gain, validation) = run.trainer.choose_gain(&run.exams)?;
+    run.check(gain)?;
+    let header = run.trainer.header(gain, &split, &validation);
     publish(
         &job.output,
-        &checkpoint::bytes(&header, &trainer.kept()?, DType::F16)?,
+        &checkpoint::bytes(&header, &run.trainer.mean, DType::F16)?,
     )?;
     let mut skipped: Vec<_> = split.skipped.into_iter().map(|(path, _)| path).collect();
-    skipped.extend(loader.skipped());
-    if !skipped.is_empty() {
-        journal.say(&format!("{} photographs could not be used", skipped.len()));
-    }
+    skipped.extend(damaged);
     Ok(Trained {
-        steps: trainer.step,
+        steps: run.trainer.step,
         gain,
         validation,
         skipped,
     })
+}
+
+/// A run under way.
+struct Run<'a> {
+    trainer: Trainer<'a>,
+    journal: Journal,
+    exams: Vec<Exam>,
+    state: PathBuf,
+    tell: &'a mut dyn FnMut(Event),
+}
+
+impl Run<'_> {
+    /// Threads that decode photographs: enough for the smallest network here on a few cores.
+    const LOADERS: u64 = 2;
+
+    /// All steps; gives the photographs that could not be decoded.
+    fn learn(&mut self, photos: &[PathBuf], stop: &AtomicBool) -> Result<Vec<PathBuf>> {
+        let config = self.trainer.config;
+        let options = LoaderOptions {
+            size: config.size,
+            batch: config.batch,
+            smallest_crop: config.smallest_crop,
+            film_stocks: config.film_stocks,
+            seed: config.seed,
+        };
+        thread::scope(|scope| {
+            let mut stages = Stages::new(scope);
+            let (loader, loading) =
+                Loader::start(&stages, photos, &options, self.trainer.step, Self::LOADERS)?;
+            let learnt = self.steps(loader, stop);
+            for stage in loading {
+                stages.join(stage);
+            }
+            // A loader that panicked is the cause of the loop's failure, not the other way round.
+            stages.finish()?;
+            learnt
+        })
+    }
+
+    fn steps(&mut self, mut loader: Loader, stop: &AtomicBool) -> Result<Vec<PathBuf>> {
+        let config = self.trainer.config;
+        while self.trainer.step < config.steps && !stop.load(Ordering::Relaxed) {
+            let losses = self.trainer.step(&loader.next_batch()?)?;
+            let step = self.trainer.step;
+            let losses = self.journal.step(step, &losses);
+            (self.tell)(Event::Step { step, losses });
+            if step.is_multiple_of(config.check_every) {
+                publish(&self.state, &self.trainer.state()?)?;
+                self.check(1.)?;
+            }
+        }
+        publish(&self.state, &self.trainer.state()?)?;
+        Ok(loader.skipped())
+    }
+
+    /// Figures of the model as it is now, and a sheet of its first results.
+    fn check(&mut self, gain: f32) -> Result<()> {
+        const SHOWN: usize = 18;
+        let step = self.trainer.step;
+        let maps = eval::colour(&mut self.trainer.model(gain)?, &self.exams)?;
+        let figures = eval::judge(&self.exams, &maps);
+        let shown = self.exams.len().min(SHOWN);
+        self.journal
+            .sheet(step, &self.exams[..shown], &maps[..shown])?;
+        self.journal.figures(step, &figures);
+        (self.tell)(Event::Checked { step, figures });
+        Ok(())
+    }
 }
 
 /// The first `count` photographs that decode, at the size that the network wants.
@@ -286,6 +375,21 @@ fn exams(photos: &[PathBuf], count: usize, stride: usize, size: usize) -> Vec<Ex
         ))
     };
     photos.iter().filter_map(open).take(count).collect()
+}
+
+/// Parameters to start from: a model of ours of the same kind, or ImageNet SqueezeNet for the encoder of `squeeze`.
+fn initial(path: &Path, arch: &str) -> Result<BTreeMap<String, Tensor>> {
+    let name = shown(path);
+    let bytes = fs::read(path).map_err(|e| Error::model(&name, io_sentence(path, &e)))?;
+    match Checkpoint::parse(&bytes, &name) {
+        Ok(model) if model.header.arch == arch => Ok(model.tensors),
+        Ok(model) => Err(Error::model(
+            &name,
+            format!("it is {}, not {arch}", model.header.arch),
+        )),
+        Err(_) if arch == "squeeze" => squeeze::from_imagenet(&checkpoint::tensors(&bytes, &name)?),
+        Err(e) => Err(e),
+    }
 }
 
 /// Generator, discriminator and their optimisers.
@@ -317,14 +421,11 @@ impl<'a> Trainer<'a> {
                 config.size, config.arch
             )));
         }
-        let mut given = Vec::new();
-        if let Some(path) = init {
-            let bytes =
-                fs::read(path).map_err(|e| Error::model(shown(path), io_sentence(path, &e)))?;
-            let weights = squeeze::from_imagenet(&checkpoint::tensors(&bytes, &shown(path))?)?;
-            params.set(&weights)?;
-            given = weights.into_keys().collect();
-        }
+        let given = match init {
+            None => BTreeMap::new(),
+            Some(path) => initial(path, &config.arch)?,
+        };
+        params.set(&given)?;
         let mean = params
             .vars()
             .into_iter()
@@ -340,7 +441,7 @@ impl<'a> Trainer<'a> {
             generator,
             critic_params,
             critic,
-            given,
+            given: given.into_keys().collect(),
         })
     }
 
@@ -448,61 +549,49 @@ impl<'a> Trainer<'a> {
             .min((1. + self.step as f64) / (10. + self.step as f64));
         for (name, var) in self.params.vars() {
             if let Some(mean) = self.mean.get_mut(&name) {
-                *mean = (mean.affine(decay, 0.)? + var.affine(1. - decay, 0.)?)?;
+                // Detached: else every mean would remember all earlier ones.
+                *mean =
+                    (mean.affine(decay, 0.)? + var.as_detached_tensor().affine(1. - decay, 0.)?)?;
             }
         }
         Ok(())
     }
 
-    /// The parameters that the model will have.
-    fn kept(&self) -> Result<BTreeMap<String, Tensor>> {
-        Ok(self.mean.clone())
-    }
-
     /// The model as it is now.
     fn model(&self, gain: f32) -> Result<net::Network> {
-        let params = Params::given(self.kept()?, &Device::Cpu);
-        Ok(net::Network {
-            generator: (net::arch(&self.config.arch)?.build)(&params.root(), &self.config.network)?,
-            device: Device::Cpu,
-            size: self.config.size,
+        let params = Params::given(self.mean.clone(), &Device::Cpu);
+        let generator =
+            (net::arch(&self.config.arch)?.build)(&params.root(), &self.config.network)?;
+        let label = self.config.arch.clone();
+        Ok(net::Network::new(
+            generator,
+            Device::Cpu,
+            self.config.size,
             gain,
-            batch: 1,
-            label: self.config.arch.clone(),
-        })
+            label,
+        ))
     }
 
-    /// Figures of the model as it is now, and a sheet of its first results.
-    fn check(&self, exams: &[Exam], gain: f32, journal: &mut Journal) -> Result<Figures> {
-        let maps = eval::colour(&mut self.model(gain)?, exams)?;
-        let shown = exams.len().min(18);
-        journal.sheet(self.step, &exams[..shown], &maps[..shown])?;
-        Ok(eval::judge(exams, &maps))
-    }
-
-    /// The chroma gain whose mean chroma comes nearest to half the truth's without CIEDE2000 or PSNR_ab falling
-    /// behind grey by more than a fifth of the lead that gain 1 has.
+    /// The chroma gain: raised by tenths until the mean chroma is [`ENOUGH`] of the truth's, but only while at least
+    /// half of the lead over grey, in CIEDE2000 and in PSNR_ab, is kept. Regression leans to grey; this gives some of
+    /// its error back for colour.
     fn choose_gain(&self, exams: &[Exam]) -> Result<(f32, Figures)> {
-        let grey = eval::judge(
-            exams,
-            &vec![crate::frame::AbMap::constant(0., 0.); exams.len()],
-        );
-        let at = |gain: f32| -> Result<(f32, Figures)> {
+        const ENOUGH: f64 = 0.6;
+        let at = |tenths: u8| -> Result<(f32, Figures)> {
+            let gain = f32::from(tenths) / 10.;
             Ok((
                 gain,
                 eval::judge(exams, &eval::colour(&mut self.model(gain)?, exams)?),
             ))
         };
-        let plain = at(1.)?;
-        let keeps = |f: &Figures| {
-            let lead = |g: &Figures| (grey.ciede2000 - g.ciede2000, g.psnr_ab - grey.psnr_ab);
-            let (now, best) = (lead(f), lead(&plain.1));
-            now.0 >= 0.5 * best.0 && now.1 >= 0.5 * best.1
-        };
-        let mut chosen = plain;
+        let grey = eval::judge(exams, &vec![AbMap::constant(0., 0.); exams.len()]);
+        let lead = |f: &Figures| (grey.ciede2000 - f.ciede2000, f.psnr_ab - grey.psnr_ab);
+        let mut chosen = at(10)?;
+        let first = lead(&chosen.1);
         for tenths in 11..=20 {
-            let next = at(tenths as f32 / 10.)?;
-            if chosen.1.chroma_ratio >= 0.6 || !keeps(&next.1) {
+            let next = at(tenths)?;
+            let lead = lead(&next.1);
+            if chosen.1.chroma_ratio >= ENOUGH || lead.0 < 0.5 * first.0 || lead.1 < 0.5 * first.1 {
                 break;
             }
             chosen = next;

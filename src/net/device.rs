@@ -1,0 +1,88 @@
+//! Where a network runs, and in which words that is said.
+
+use std::{fmt, str::FromStr};
+
+use candle_core::Device;
+
+use crate::error::{Error, Result};
+
+/// What the user asked for: `auto`, `cpu`, `cuda` or `cuda:N`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first CUDA device if this build and this machine have one, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The CUDA device of this number.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        let unknown = || {
+            Error::Usage(format!(
+                "no device is called {s}: write auto, cpu, cuda or cuda:N"
+            ))
+        };
+        match s.split_once(':') {
+            None if s == "auto" => Ok(Self::Auto),
+            None if s == "cpu" => Ok(Self::Cpu),
+            None if s == "cuda" => Ok(Self::Cuda(0)),
+            Some(("cuda", n)) => n.parse().map(Self::Cuda).map_err(|_| unknown()),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Auto => write!(f, "auto"),
+            Self::Cpu => write!(f, "cpu"),
+            Self::Cuda(n) => write!(f, "cuda:{n}"),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// The device, and how to name it to people, with the reason where it was chosen for them.
+    ///
+    /// # Errors
+    /// [`Error::Model`] where CUDA was asked for and cannot be had, with what to do.
+    pub fn open(self) -> Result<(Device, String)> {
+        match self {
+            Self::Cpu => Ok((Device::Cpu, "CPU".into())),
+            Self::Cuda(n) => match cuda(n) {
+                Ok(device) => Ok((device, format!("CUDA device {n}"))),
+                Err(why) => Err(Error::model(format!("on {self}"), why)),
+            },
+            Self::Auto => match cuda(0) {
+                Ok(device) => Ok((device, "CUDA device 0 (auto: it is there)".into())),
+                Err(why) => Ok((Device::Cpu, format!("CPU (auto: {why})"))),
+            },
+        }
+    }
+}
+
+/// CUDA device `n`, or why there is none.
+fn cuda(n: usize) -> std::result::Result<Device, String> {
+    if !cfg!(feature = "cuda") {
+        return Err(
+            "this build has no CUDA; cargo build --release --features cuda makes one that has"
+                .into(),
+        );
+    }
+    // Without a driver candle panics instead of failing; the panic's own message is of no use to anybody.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
+    let device = std::panic::catch_unwind(|| Device::new_cuda(n));
+    std::panic::set_hook(hook);
+    match device {
+        Ok(Ok(device)) => Ok(device),
+        Ok(Err(e)) => Err(format!("CUDA device {n} cannot be opened: {e}")),
+        Err(_) => Err("there is no NVIDIA driver; install one, or use --device cpu".into()),
+    }
+}

@@ -1,0 +1,182 @@
+//! Models by name: what [`load`] takes, and what [`info`] tells.
+
+use std::{fmt, path::Path};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    Colorizer, Network, arch, builtin::Constant, checkpoint::Checkpoint, device::DeviceChoice,
+    params::Params,
+};
+use crate::error::{Error, Result};
+
+/// The model that is used where none is named.
+pub const DEFAULT_MODEL: &str = "autochrome";
+
+/// Models that are part of the program: name and file.
+const BUNDLED: &[(&str, &[u8])] = &[(
+    DEFAULT_MODEL,
+    include_bytes!("../../models/autochrome.safetensors"),
+)];
+
+/// Test models without a network: name, a and b.
+const PLAIN: &[(&str, (f32, f32))] = &[("gray", (0., 0.)), ("constant", (10., 20.))];
+
+/// Whether `name` is a model rather than a film: a bundled or test model, or a safetensors file.
+pub fn is_model_name(name: &str) -> bool {
+    let extension = Path::new(name).extension();
+    BUNDLED.iter().any(|(n, _)| *n == name)
+        || PLAIN.iter().any(|(n, _)| *n == name)
+        || extension.is_some_and(|e| e.eq_ignore_ascii_case("safetensors"))
+}
+
+/// The model `name`, ready for use: a bundled one, `gray` (no chroma), `constant` (one colour), or a safetensors file.
+///
+/// # Errors
+/// [`Error::Model`] where there is no such model, the file is damaged or of another kind, or the device cannot be had.
+pub fn load(name: &str, device: &DeviceChoice) -> Result<Box<dyn Colorizer>> {
+    if let Some((_, ab)) = PLAIN.iter().find(|(n, _)| *n == name) {
+        return Ok(Box::new(Constant { ab: *ab }));
+    }
+    let checkpoint = open(name)?;
+    let info = ModelInfo::new(name, &checkpoint);
+    let (device, device_name) = device.open()?;
+    let label = format!(
+        "{name} ({}, {:.1} M parameters, {}) on {device_name}",
+        info.arch,
+        info.parameters as f64 / 1e6,
+        &info.digest[..12]
+    );
+    Ok(Box::new(network(name, checkpoint, device, label)?))
+}
+
+/// What the model `name` is; see [`load`] for names.
+///
+/// # Errors
+/// [`Error::Model`] as for [`load`].
+pub fn info(name: &str) -> Result<ModelInfo> {
+    match PLAIN.iter().find(|(n, _)| *n == name) {
+        Some((_, ab)) => Ok(ModelInfo::plain(name, &Constant { ab: *ab })),
+        None => Ok(ModelInfo::new(name, &open(name)?)),
+    }
+}
+
+fn open(name: &str) -> Result<Checkpoint> {
+    if let Some((_, bytes)) = BUNDLED.iter().find(|(n, _)| *n == name) {
+        return Checkpoint::parse(bytes, name);
+    }
+    let path = Path::new(name);
+    if !path.exists() {
+        let known: Vec<_> = BUNDLED
+            .iter()
+            .map(|(n, _)| *n)
+            .chain(PLAIN.iter().map(|(n, _)| *n))
+            .collect();
+        return Err(Error::model(
+            name,
+            format!(
+                "there is no such model or file; built in are {}",
+                known.join(", ")
+            ),
+        ));
+    }
+    Checkpoint::open(path)
+}
+
+fn network(
+    name: &str,
+    checkpoint: Checkpoint,
+    device: candle_core::Device,
+    label: String,
+) -> Result<Network> {
+    let header = checkpoint.header;
+    let params = Params::given(checkpoint.tensors, &device);
+    let kind = arch(&header.arch).map_err(|e| Error::model(name, e))?;
+    let in_file = |e: Error| Error::model(name, format!("it does not fit {}: {e}", header.arch));
+    let generator = (kind.build)(&params.root(), &header.network).map_err(in_file)?;
+    if let Some(unused) = params.unused().first() {
+        return Err(Error::model(
+            name,
+            format!("it holds {unused}, which {} does not know", header.arch),
+        ));
+    }
+    Ok(Network::new(
+        generator,
+        device,
+        header.size,
+        header.gain,
+        label,
+    ))
+}
+
+/// What a model is, for `autochrome info`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelInfo {
+    /// As the user named it.
+    pub name: String,
+    /// Kind of generator.
+    pub arch: String,
+    /// Number of parameters.
+    pub parameters: usize,
+    /// SHA-256 of the file; empty for a test model.
+    pub digest: String,
+    /// Short side of the thumbnails that it was trained for.
+    pub size: usize,
+    /// Factor on its chroma.
+    pub gain: f32,
+    /// How it was trained.
+    pub trained: Value,
+    /// Figures on held-out photographs.
+    pub figures: Value,
+}
+
+impl ModelInfo {
+    fn new(name: &str, checkpoint: &Checkpoint) -> Self {
+        let header = checkpoint.header.clone();
+        Self {
+            name: name.into(),
+            arch: header.arch,
+            parameters: checkpoint.tensors.values().map(|t| t.elem_count()).sum(),
+            digest: checkpoint.digest.clone(),
+            size: header.size,
+            gain: header.gain,
+            trained: header.trained,
+            figures: header.figures,
+        }
+    }
+
+    fn plain(name: &str, model: &Constant) -> Self {
+        Self {
+            name: name.into(),
+            arch: model.describe(),
+            parameters: 0,
+            digest: String::new(),
+            size: 0,
+            gain: 1.,
+            trained: Value::Null,
+            figures: Value::Null,
+        }
+    }
+}
+
+impl fmt::Display for ModelInfo {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if self.digest.is_empty() {
+            return write!(f, "{}: {}", self.name, self.arch);
+        }
+        writeln!(
+            f,
+            "{}: {} with {} parameters",
+            self.name, self.arch, self.parameters
+        )?;
+        writeln!(f, "  SHA-256 {}", self.digest)?;
+        writeln!(
+            f,
+            "  thumbnails of {} px on the short side, chroma gain {}",
+            self.size, self.gain
+        )?;
+        writeln!(f, "  trained: {}", self.trained)?;
+        write!(f, "  figures: {}", self.figures)
+    }
+}
