@@ -489,7 +489,10 @@ impl Reader {
         while self.stage == Stage::Reading {
             let mut frame = ffmpeg::frame::Video::empty();
             match self.decoder.receive_frame(&mut frame) {
-                Ok(()) => self.accept(frame)?,
+                Ok(()) => {
+                    ffi::mend_tags(&mut frame);
+                    self.accept(frame)?;
+                }
                 Err(ffmpeg::Error::Eof) => break,
                 Err(ffmpeg::Error::Other { errno }) if errno == ffmpeg::error::EAGAIN => break,
                 Err(e) => {
