@@ -619,7 +619,7 @@ fn child_that_reads_standard_input() {
         ..InputOptions::default()
     };
     let read = std::thread::spawn(move || open_with(Path::new("-"), &options).and_then(drain));
-    for _ in 0..100 {
+    for _ in 0..400 {
         std::thread::sleep(Duration::from_millis(50));
         if read.is_finished() {
             break;
