@@ -3,7 +3,9 @@
 
 use autochrome::Error;
 use autochrome::frame::{AbMap, Item, Merged};
-use autochrome::media::{FileSink, InputOptions, Merger, OutputOptions, Sink, Source, Written};
+use autochrome::media::{
+    FileSink, InputOptions, Layout, Merger, OutputOptions, Sink, Source, Written,
+};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -127,7 +129,7 @@ fn send_from(
 ) -> Result<Sent, Error> {
     let sink = FileSink::create(output.as_os_str(), options, &source)?;
     let messages = sink.messages().to_vec();
-    let mut merger = Merger::new(&source.info().video, sink.layout())?;
+    let mut merger = Merger::new(&source.info().video, &layout_of(&sink))?;
     let grey = AbMap::constant(0.0, 0.0);
     let mut sink: Box<dyn Sink> = Box::new(sink);
     while let Some(item) = source.next()? {
@@ -147,6 +149,11 @@ fn send_from(
     }
     let written = sink.finish()?;
     Ok(Sent { written, messages })
+}
+
+fn layout_of(sink: &FileSink) -> Layout {
+    sink.layout()
+        .expect("a file is encoded from pictures of one layout")
 }
 
 fn options() -> OutputOptions {
@@ -697,7 +704,10 @@ fn odd_sizes_are_never_cropped() {
             "{told}"
         );
         assert_eq!(
-            (sink.layout().sampling.log2_w, sink.layout().sampling.log2_h),
+            (
+                layout_of(&sink).sampling.log2_w,
+                layout_of(&sink).sampling.log2_h
+            ),
             (0, 0)
         );
     }
@@ -1016,7 +1026,7 @@ fn an_unfinished_sequence_is_removed() {
     let mut source = Source::open(input.as_os_str(), &InputOptions::default()).unwrap();
     let mut sink =
         FileSink::create(frames.join("%d.png").as_os_str(), &options(), &source).unwrap();
-    let mut merger = Merger::new(&source.info().video, sink.layout()).unwrap();
+    let mut merger = Merger::new(&source.info().video, &layout_of(&sink)).unwrap();
     let mut sent = 0;
     while sent < 5 {
         let Some(Item::Frame(frame)) = source.next().unwrap() else {
