@@ -7,16 +7,10 @@
 //! A stage is a function from a receiver to a sender. Packets of copied streams travel with the frames and every
 //! stage forwards them at once; a frame takes its time, so packets may overtake frames, never one another.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Instant,
-};
+use std::{thread, time::Instant};
 
 use crate::{
+    controls::{Controls, Progress},
     error::{Error, Result},
     frame::{Decoded, Inferred, Item, Merged, Planned, Steady, Thumb, VideoInfo},
     media::{Merger, Sink, Source, SourceReport, Thumbnailer, Written},
@@ -39,61 +33,6 @@ impl Default for Options {
         Self {
             batch: 1,
             temporal: "off".into(),
-        }
-    }
-}
-
-/// The user's hand on a running pipeline: please finish, stop at once, and where is it now. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Controls {
-    finish: Arc<AtomicBool>,
-    abort: Arc<AtomicBool>,
-    progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
-}
-
-/// Where a run is: after each encoded frame.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Frames encoded so far.
-    pub frames: u64,
-    /// Time of the last one, in seconds of film.
-    pub seconds: f64,
-}
-
-impl Controls {
-    /// Controls that report progress to `f`, which is called from the encode stage after each frame.
-    pub fn with_progress(self, f: impl Fn(Progress) + Send + Sync + 'static) -> Self {
-        Self {
-            progress: Some(Arc::new(f)),
-            ..self
-        }
-    }
-
-    /// The source stops, everything that was read is coloured, the output is playable.
-    pub fn finish(&self) {
-        self.finish.store(true, Ordering::Relaxed);
-    }
-
-    /// Stop at once; unfinished outputs are removed.
-    pub fn abort(&self) {
-        self.abort.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether [`Controls::finish`] was called.
-    pub fn is_finishing(&self) -> bool {
-        self.finish.load(Ordering::Relaxed)
-    }
-
-    /// The flag that [`Controls::abort`] raises, for code that blocks in the network or in a driver.
-    pub fn abort_flag(&self) -> Arc<AtomicBool> {
-        self.abort.clone()
-    }
-
-    fn check(&self) -> Result<()> {
-        if self.abort.load(Ordering::Relaxed) {
-            Err(Error::Stopped)
-        } else {
-            Ok(())
         }
     }
 }
@@ -341,8 +280,8 @@ fn encode(
                 Item::Frame(frame) => sink.frame(frame)?,
             }
         }
-        if let (Item::Frame(frame), Some(progress)) = (&item, &controls.progress) {
-            progress(Progress {
+        if let Item::Frame(frame) = &item {
+            controls.report(Progress {
                 frames: frame.index + 1,
                 seconds: frame.pts as f64 * tick,
             });

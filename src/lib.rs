@@ -18,6 +18,7 @@
 //! | [`media`] | ffmpeg: sources, sinks, pictures; `media/ffi.rs` holds the `unsafe` | `frame`, `color` |
 //! | [`net`] | tensors: generators, checkpoints, devices | `frame`, `color` |
 //! | [`temporal`] | colour over time | `frame` |
+//! | [`controls`] | please finish, stop at once, where is it now | `error` |
 //! | [`colorize`] | the stages | all of the above |
 //! | [`train`], [`eval`] | learning and measuring | `net`, `color` |
 //! | [`cli`] | flags, progress, words | everything; nothing uses it |
@@ -26,12 +27,12 @@
 //! # The library in ten lines
 //!
 //! ```no_run
-//! use autochrome::{colorize, media::*, net};
+//! use autochrome::{colorize, controls::Controls, media::*, net};
 //! # fn main() -> autochrome::Result<()> {
 //! let mut colorizer = net::load(net::DEFAULT_MODEL, &"auto".parse()?)?;
 //! let source = Source::open("film.mp4".as_ref(), &InputOptions::default())?;
 //! let sink = FileSink::create("film.color.mp4".as_ref(), &OutputOptions::default(), &source)?;
-//! let controls = colorize::Controls::default().with_progress(|p| println!("{} frames", p.frames));
+//! let controls = Controls::default().with_progress(|p| println!("{} frames", p.frames));
 //! let options = colorize::Options::default();
 //! let report = colorize::run(source, vec![Box::new(sink)], colorizer.as_mut(), &options, &controls)?;
 //! println!("{} frames in {:.1} s", report.written[0].frames, report.seconds);
@@ -42,6 +43,7 @@
 pub mod cli;
 pub mod color;
 pub mod colorize;
+pub mod controls;
 pub mod error;
 pub mod eval;
 pub mod frame;

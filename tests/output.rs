@@ -1293,3 +1293,106 @@ fn shared() -> Option<PathBuf> {
     eprintln!("skipped: there are no shared media");
     None
 }
+
+#[test]
+fn what_only_a_constant_rate_can_hold_is_told() {
+    let dir = folder();
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc2=s=96x64:r=30:d=2 -vf settb=1/30000,setpts='PTS+0.012*mod(N\\,3)/TB' -fps_mode passthrough -c:v libx264 \
+         -pix_fmt yuv420p -video_track_timescale 30000 vfr.mp4",
+    );
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc2=s=96x64:r=30:d=2 -vf select='not(mod(n\\,7))+not(mod(n\\,5))' -fps_mode vfr -c:v libx264 \
+         -pix_fmt yuv420p gaps.mp4",
+    );
+    let sent = send(
+        &dir.path().join("gaps.mp4"),
+        &dir.path().join("gaps.y4m"),
+        &options(),
+    )
+    .unwrap();
+    assert!(
+        sent.written.notes[0].contains("constant frame rate"),
+        "{:?}",
+        sent.written.notes
+    );
+    let input = dir.path().join("vfr.mp4");
+    for name in ["vfr.avi", "vfr.y4m"] {
+        let sent = send(&input, &dir.path().join(name), &options()).unwrap();
+        assert!(
+            sent.written.notes[0].contains("constant frame rate"),
+            "{name}: {:?}",
+            sent.written.notes
+        );
+    }
+    let even = film(dir.path());
+    let sent = send(&even, &dir.path().join("even.avi"), &options()).unwrap();
+    assert_eq!(sent.written.notes, Vec::<String>::new());
+}
+
+#[test]
+fn the_level_follows_the_frame_rate_and_not_the_clock() {
+    let dir = folder();
+    let input = film(dir.path());
+    for (codec, most) in [("h264", 13), ("hevc", 60)] {
+        let output = dir.path().join(format!("{codec}.mp4"));
+        send(&input, &output, &with_codec(codec)).unwrap();
+        let level = streams(&output)[0]["level"].as_i64().unwrap();
+        assert!(level <= most, "{codec}: level {level}");
+    }
+}
+
+#[test]
+fn subtitles_that_are_pictures_are_refused_by_name() {
+    let dir = folder();
+    std::fs::write(
+        dir.path().join("s.srt"),
+        "1\n00:00:00,200 --> 00:00:00,700\nHello\n",
+    )
+    .unwrap();
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc2=s=192x112:r=25:d=1 -pix_fmt yuv420p -c:v libx264 film.mkv",
+    );
+    ffmpeg(
+        dir.path(),
+        "-f lavfi -i testsrc2=s=192x112:r=25:d=1 -f lavfi -i anullsrc -i s.srt -t 1 -map 0 -map 1 -map 2 -pix_fmt yuv420p \
+         -c:v libx264 -c:a ac3 -c:s ass text.mkv",
+    );
+    for (name, holds) in [("a.ts", false), ("a.avi", false), ("a.nut", true)] {
+        let output = dir.path().join(name);
+        match send(&dir.path().join("text.mkv"), &output, &options()) {
+            Ok(_) => assert!(holds, "{name}"),
+            Err(e) => {
+                let told = e.to_string();
+                assert!(
+                    !holds && told.contains("stream 2 (subtitle ass)") && told.contains("mkv"),
+                    "{name}: {told}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_url_goes_straight_to_the_network() {
+    let dir = folder();
+    let input = film(dir.path());
+    let sent = send(
+        &input,
+        Path::new("udp://127.0.0.1:47811?pkt_size=1316"),
+        &options(),
+    );
+    assert_eq!(sent.unwrap().written.frames, 25);
+    let e = send(
+        &input,
+        Path::new("nowhere://127.0.0.1/film.mkv"),
+        &options(),
+    )
+    .err()
+    .unwrap();
+    assert_eq!(e.exit_code(), 4);
+    eprintln!("{e}");
+}

@@ -10,7 +10,8 @@ use clap::{Args, ValueHint};
 
 use super::{Ui, summary::Summary};
 use crate::{
-    colorize::{self, Controls},
+    colorize,
+    controls::Controls,
     error::{Error, Result},
     media::{self, FileSink, InputOptions, OutputOptions, PreviewSink, Sink, Source},
     net::{self, Colorizer},

@@ -2,6 +2,7 @@
 
 mod colorize;
 mod completions;
+mod eval;
 mod info;
 mod summary;
 mod train;
@@ -54,6 +55,8 @@ enum Verb {
     Colorize(Box<colorize::ColorizeArgs>),
     /// Train a generator on colour photographs
     Train(train::TrainArgs),
+    /// Measure a model on held-out photographs
+    Eval(eval::EvalArgs),
     /// Tell what a film or a model is
     Info(info::InfoArgs),
     /// Print a completion script for a shell
@@ -79,6 +82,7 @@ impl Cli {
         match self.verb {
             Verb::Colorize(args) => args.run(&ui),
             Verb::Train(args) => args.run(&ui),
+            Verb::Eval(args) => args.run(),
             Verb::Info(args) => args.run(),
             Verb::Completions(args) => args.run(),
         }

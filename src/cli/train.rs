@@ -18,6 +18,7 @@ use super::Ui;
 
 use crate::{
     error::{Error, Result, io_sentence, shown},
+    net::DeviceChoice,
     train::{self, Config, Event, Job},
 };
 
@@ -48,6 +49,9 @@ pub struct TrainArgs {
     /// Seed of every choice [default: 1]
     #[arg(long)]
     pub seed: Option<u64>,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
     /// Settings from a JSON file; flags win over it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -108,6 +112,7 @@ impl TrainArgs {
             photos: self.photos,
             output: self.output,
             init: self.init,
+            device: self.device,
             resume: self.resume,
         };
         let mut progress = Progress::new(*ui, config.steps);

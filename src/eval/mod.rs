@@ -6,15 +6,20 @@
 
 pub mod metrics;
 
+use std::{fmt, path::PathBuf};
+
 use image::{RgbImage, imageops};
 use serde::Serialize;
 
 use crate::{
-    color,
-    error::Result,
+    color, error,
+    error::{Error, Result},
     frame::{AbMap, Thumb},
-    net::Colorizer,
-    train::data::{Sample, Stock},
+    net::{self, Colorizer, DeviceChoice},
+    train::{
+        Config,
+        data::{self, Sample, Split, Stock},
+    },
 };
 
 /// A photograph at thumbnail size: what the model sees and what it should say.
@@ -137,4 +142,119 @@ pub fn enlarged(map: &AbMap, width: usize, height: usize) -> AbMap {
 pub fn colour(model: &mut dyn Colorizer, exams: &[Exam]) -> Result<Vec<AbMap>> {
     let thumbs: Vec<_> = exams.iter().map(|exam| exam.thumb.clone()).collect();
     model.predict(&thumbs)
+}
+
+/// What [`run`] is asked to do.
+#[derive(Clone, Debug)]
+pub struct EvalOptions {
+    /// Folders of photographs. Of those that the model was trained on only the test part is used.
+    pub photos: Vec<PathBuf>,
+    /// Name or file of the model.
+    pub model: String,
+    /// Where it runs.
+    pub device: DeviceChoice,
+}
+
+/// Figures of a model beside those of no colour and of one colour.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Name or file of the model.
+    pub model: String,
+    /// Photographs of the test part.
+    pub photographs: usize,
+    /// The model's figures.
+    pub figures: Figures,
+    /// Those of grey.
+    pub grey: Figures,
+    /// Those of the mean a and b of the validation photographs, everywhere.
+    pub constant: Figures,
+    /// That mean, CIE units.
+    pub mean_ab: (f32, f32),
+}
+
+/// Judges a model on the test part of `photos`, split as for its training (by the seed and share in its file; the
+/// trainer's defaults for a model without).
+///
+/// # Errors
+/// The model or the photographs cannot be had; [`Error::Input`] where the test part is empty.
+pub fn run(options: &EvalOptions) -> Result<Report> {
+    let settings = net::info(&options.model)?.trained["settings"].clone();
+    let trained: Config = serde_json::from_value(settings).unwrap_or_default();
+    let split = Split::scan(&options.photos, trained.held_out, trained.seed)?;
+    let mut model = net::load(&options.model, &options.device)?;
+    // A model that looks at no pixels is judged at the size that the trainer would use.
+    let size = |w, h| {
+        model
+            .thumb_size(w, h)
+            .unwrap_or_else(|| net::thumb_size(trained.size, 16, w, h))
+    };
+    let exams = |photos: &[PathBuf]| -> Vec<Exam> {
+        let open = |path: &PathBuf| {
+            let photo = data::open(path).ok()?;
+            let (w, h) = photo.dimensions();
+            Some(Exam::new(&photo, size(w as usize, h as usize)))
+        };
+        photos.iter().filter_map(open).collect()
+    };
+    let (validation, test) = (exams(&split.validation), exams(&split.test));
+    if test.is_empty() {
+        return Err(Error::input(
+            options
+                .photos
+                .iter()
+                .map(error::shown)
+                .collect::<Vec<_>>()
+                .join(", "),
+            "too few photographs: none falls into the test part",
+        ));
+    }
+    let mean_ab = mean_ab(&validation);
+    let everywhere = |(a, b)| judge(&test, &vec![AbMap::constant(a, b); test.len()]);
+    Ok(Report {
+        model: options.model.clone(),
+        photographs: test.len(),
+        figures: judge(&test, &colour(model.as_mut(), &test)?),
+        grey: everywhere((0., 0.)),
+        constant: everywhere(mean_ab),
+        mean_ab,
+    })
+}
+
+/// Mean a and b over the photographs; (0, 0) of none.
+fn mean_ab(exams: &[Exam]) -> (f32, f32) {
+    let mean = |plane: fn(&Exam) -> &[f32]| {
+        let means = exams
+            .iter()
+            .map(|e| plane(e).iter().sum::<f32>() / plane(e).len() as f32);
+        means.sum::<f32>() / exams.len().max(1) as f32
+    };
+    (mean(|e| &e.truth.a), mean(|e| &e.truth.b))
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(
+            f,
+            "{} test photographs        CIEDE2000  PSNR_ab  chroma/truth's  colourfulness",
+            self.photographs
+        )?;
+        let truth = self.figures.true_colourfulness;
+        let rows = [
+            (&self.model[..], &self.figures),
+            ("grey", &self.grey),
+            ("constant mean colour", &self.constant),
+        ];
+        for (name, g) in rows {
+            writeln!(
+                f,
+                "{name:<28} {:9.3}  {:7.3}  {:14.3}  {:13.1}",
+                g.ciede2000, g.psnr_ab, g.chroma_ratio, g.colourfulness
+            )?;
+        }
+        write!(
+            f,
+            "{:<28} {:9.3}  {:>7}  {:14.3}  {truth:13.1}",
+            "truth", 0., "-", 1.
+        )
+    }
 }

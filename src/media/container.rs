@@ -244,6 +244,11 @@ impl Target {
         self.container.name == "images"
     }
 
+    /// Plays one frame after the other: no frame has a time.
+    pub fn is_gapless(&self) -> bool {
+        self.container.name == "y4m"
+    }
+
     /// One of the QuickTime family, which names codecs and colours in atoms.
     pub fn is_quicktime(&self) -> bool {
         ["mp4", "mov"].contains(&self.container.name)

@@ -850,7 +850,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn fields_message(&self, settings: &Settings) -> Option<String> {
-        (settings.fields.is_some() && !settings.code_fields).then(|| {
+        (settings.fields.is_some() && !settings.code_fields && !self.wanted.target.is_images()).then(|| {
             format!(
                 "{} codes the two fields of a frame together; the film stays marked as interlaced, but --codec h264, \
                  prores or ffv1 would keep the fields apart",

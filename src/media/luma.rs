@@ -132,9 +132,9 @@ impl LumaReader {
                 for (field, values) in fields.iter().zip(&mut rgb) {
                     field.read(frame, y, width, |x, v| values[x] = v)?;
                 }
-                for x in 0..width {
-                    let v = weights.mix(rgb[0][x], rgb[1][x], rgb[2][x]);
-                    put(out, x, v, self.bytes);
+                let [r, g, b] = &rgb;
+                for (x, ((&r, &g), &b)) in r.iter().zip(g).zip(b).enumerate() {
+                    put(out, x, weights.mix(r, g, b), self.bytes);
                 }
             }
         }

@@ -85,8 +85,10 @@ struct Video {
     /// End of the last frame, in the source's ticks.
     end: i64,
     frames: u64,
-    /// Frames whose time the encoder's clock cannot tell.
+    /// Frames whose time the output cannot tell.
     moved: u64,
+    /// The container plays frame after frame, whatever their times.
+    gapless: bool,
 }
 
 /// Frames that one packet of a coder's delay may span; more than any encoder's look-ahead.
@@ -130,7 +132,7 @@ impl FileSink {
         lines.insert(0, format!("video {}: colorized", opened.line));
         let layout = opened.layout;
         let mux = placed.mux;
-        let video = Video::new(opened, &mux, placed.video, source);
+        let video = Video::new(opened, (&mux, placed.video), source, target.is_gapless());
         Ok(Self {
             video,
             lanes: placed.lanes,
@@ -246,7 +248,8 @@ const AGAIN: ffmpeg::Error = ffmpeg::Error::Other {
 };
 
 impl Video {
-    fn new(opened: Opened, mux: &Mux, stream: usize, source: &Source) -> Self {
+    fn new(opened: Opened, placed: (&Mux, usize), source: &Source, gapless: bool) -> Self {
+        let (mux, stream) = placed;
         let (n, d) = source.info().video.time_base;
         Self {
             encoder: opened.encoder,
@@ -262,6 +265,7 @@ impl Video {
             end: 0,
             frames: 0,
             moved: 0,
+            gapless,
         }
     }
 
@@ -292,7 +296,8 @@ impl Video {
         let exact = nearest.rescale(to, from) == pts;
         // A millisecond of Matroska's own rounding is no news.
         let off = (tick.rescale(to, MILLISECOND) - pts.rescale(from, MILLISECOND)).abs();
-        self.moved += u64::from(tick != nearest || !exact && off > 1);
+        let gap = self.gapless && self.last_pts.is_some_and(|last| tick > last + 1);
+        self.moved += u64::from(gap || tick != nearest || !exact && off > 1);
         self.last_pts = Some(tick);
         tick
     }

@@ -58,6 +58,14 @@ impl Picture {
     }
 }
 
+#[cfg(test)]
+impl Picture {
+    /// A picture of nothing, for tests of what only carries pictures.
+    pub(crate) fn empty() -> Self {
+        Self(ffmpeg::frame::Video::empty())
+    }
+}
+
 /// FFmpeg's name of a pixel format.
 pub(super) fn pixel_name(pixel: Pixel) -> &'static str {
     pixel.descriptor().map_or("unknown", |d| d.name())

@@ -616,16 +616,11 @@ fn tell(copy: &StreamCopy) -> String {
         .metadata
         .get("filename")
         .filter(|_| copy.kind() == Kind::Attachment);
-    [
-        Some(kind.to_string()),
-        Some(copy.codec_name()),
-        language,
-        name,
-    ]
-    .into_iter()
-    .flatten()
-    .collect::<Vec<_>>()
-    .join(" ")
+    [Some(kind.to_string()), Some(codec_of(copy)), language, name]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// FFmpeg's name of the codec; where it knows none, the container's.

@@ -79,7 +79,7 @@ impl Checkpoint {
         }
         Ok(Self {
             header,
-            tensors: tensors(bytes, name)?,
+            tensors: tensors(bytes, name, &Device::Cpu)?,
             digest: digest(bytes),
         })
     }
@@ -131,12 +131,12 @@ pub fn metadata<T: serde::de::DeserializeOwned>(bytes: &[u8], key: &str, name: &
         .map_err(|e| Error::model(name, format!("its metadata cannot be understood ({e})")))
 }
 
-/// All tensors of a safetensors file, on the CPU.
+/// All tensors of a safetensors file, on `device`.
 ///
 /// # Errors
 /// [`Error::Model`] where the file is damaged.
-pub fn tensors(bytes: &[u8], name: &str) -> Result<BTreeMap<String, Tensor>> {
-    let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)
+pub fn tensors(bytes: &[u8], name: &str, device: &Device) -> Result<BTreeMap<String, Tensor>> {
+    let tensors = candle_core::safetensors::load_buffer(bytes, device)
         .map_err(|e| Error::model(name, format!("this is no intact safetensors file ({e})")))?;
     Ok(tensors.into_iter().collect())
 }

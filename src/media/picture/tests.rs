@@ -120,9 +120,9 @@ fn rgb_has_the_picture_s_matrix_and_range() {
     );
     assert!(red(Space::BT709)[1] > 10 || red(Space::BT709)[0] < 250);
     let grey = frame_of(Pixel::GRAY8, 8, 8, &[200; 64]);
-    assert_eq!(
-        Picture(grey).to_rgb(8, 8).unwrap()[..3],
-        [200; 3],
+    let rgb = Picture(grey).to_rgb(8, 8).unwrap();
+    assert!(
+        rgb.iter().all(|v| v.abs_diff(200) <= 1),
         "grey is full range"
     );
 }

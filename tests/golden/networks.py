@@ -1,0 +1,116 @@
+"""Reference numbers of the networks, by PyTorch: writes networks.json beside this file.
+
+    /usr/bin/python3 tests/golden/networks.py        (Debian's python3-torch, 1.13)
+
+Parameters and inputs are not stored: both sides make them with `wave`, from the name and the shape alone.
+"""
+
+import json
+import math
+import pathlib
+
+import torch
+import torch.nn.functional as F
+
+
+def wave(name, *shape):
+    """sin(0.7 i + the sum of the name's bytes), times sqrt(2 / fan_in) for weights of 4 axes, 0.1 for biases; norm
+    weights lie around 1."""
+    phase = sum(name.encode())
+    n = math.prod(shape)
+    v = torch.sin(torch.arange(n, dtype=torch.float64) * 0.7 + phase)
+    if len(shape) == 4 and name.endswith("weight"):
+        v = v * math.sqrt(2 / math.prod(shape[1:]))
+    elif name.endswith("norm.weight"):
+        v = 1 + 0.1 * v
+    elif name.endswith("bias"):
+        v = 0.1 * v
+    return v.float().reshape(shape)
+
+
+def conv(x, name, outputs, size=3, stride=1, pad=None, slope=0.0):
+    weight = wave(name + ".weight", outputs, x.shape[1], size, size)
+    y = F.conv2d(x, weight, wave(name + ".bias", outputs), stride, size // 2 if pad is None else pad)
+    return F.leaky_relu(y, slope)
+
+
+def up(x, name, outputs):
+    weight = wave(name + ".weight", x.shape[1], outputs, 4, 4)
+    return F.conv_transpose2d(x, weight, wave(name + ".bias", outputs), 2, 1)
+
+
+def norm(x, name):
+    c = x.shape[1]
+    return F.group_norm(x, max(c // 8, 1), wave(name + ".weight", c), wave(name + ".bias", c))
+
+
+def squeeze(x):
+    def fire(x, n):
+        expand = 64 * (n // 2)
+        s = conv(x, f"fire{n}.squeeze", expand // 4, 1)
+        return torch.cat([conv(s, f"fire{n}.expand1x1", expand, 1), conv(s, f"fire{n}.expand3x3", expand)], 1)
+
+    def pool(x):
+        return F.max_pool2d(x, 3, 2, ceil_mode=True)
+
+    def join(coarse, skip, name, outputs):
+        x = torch.cat([F.interpolate(coarse, scale_factor=2), skip], 1)
+        return conv(conv(x, name + ".mix", outputs, 1), name + ".smooth", outputs)
+
+    x = pool(conv(x, "conv1", 96, 7, 2, 3))
+    for n in (2, 3, 4):
+        x = fire(x, n)
+    quarter, x = x, pool(x)
+    for n in (5, 6, 7, 8):
+        x = fire(x, n)
+    eighth, deep = x, fire(pool(x), 9)
+    x = conv(deep, "decoder.bottom", 192)
+    x = x + conv(deep.mean((2, 3), keepdim=True), "decoder.global", 192, 1, slope=1.0)
+    x = join(x, eighth, "decoder.join8", 128)
+    x = join(x, quarter, "decoder.join4", 96)
+    return torch.tanh(conv(x, "decoder.head", 2, slope=1.0))
+
+
+def unet(x, channels=64, depth=5):
+    def width(level):
+        return channels << min(level, 3)
+
+    def level(x, i):
+        inside = conv(x, f"{i}.down", width(i), 4, 2, 1, slope=1.0)
+        if 0 < i < depth - 1:
+            inside = norm(inside, f"{i}.down_norm")
+        y = inside
+        if i < depth - 1:
+            y = torch.cat([inside, level(F.leaky_relu(inside, 0.2), i + 1)], 1)
+        y = up(F.relu(y), f"{i}.up", x.shape[1] if i else 2)
+        return norm(y, f"{i}.up_norm") if i else y
+
+    return torch.tanh(level(x, 0))
+
+
+def patchgan(l, ab, channels=64, layers=3):
+    x = conv(torch.cat([l, ab], 1), "0.conv", channels, 4, 2, 1, slope=0.2)
+    for i in range(1, layers + 1):
+        outputs = channels << min(i, 3)
+        x = conv(x, f"{i}.conv", outputs, 4, 2 if i < layers else 1, 1, slope=1.0)
+        x = F.leaky_relu(norm(x, f"{i}.norm"), 0.2)
+    return conv(x, "last", 1, 4, 1, 1, slope=1.0)
+
+
+def numbers(y):
+    """[N, C, H, W] to what is stored: the shape, and every 37th value in the order C, N, H, W."""
+    y = y.transpose(0, 1).contiguous()
+    return {"shape": list(y.shape), "every_37th": [float(v) for v in y.flatten()[::37]]}
+
+
+def main():
+    torch.set_grad_enabled(False)
+    l = wave("input", 1, 2, 64, 96).transpose(0, 1)
+    ab = wave("chroma", 2, 2, 64, 96).transpose(0, 1)
+    golden = {"squeeze": numbers(squeeze(l)), "unet": numbers(unet(l)), "patchgan": numbers(patchgan(l, ab))}
+    path = pathlib.Path(__file__).with_suffix(".json")
+    path.write_text(json.dumps(golden) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,400 @@
+//! The trainer: it learns, it resumes exactly, it survives bad pictures; its objectives are what they say.
+
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use autochrome::{
+    Error,
+    net::{self, DeviceChoice},
+    train::{
+        self, Config, Event, Job,
+        data::Split,
+        objective::{Attempt, OBJECTIVES, discriminator_loss},
+    },
+};
+use candle_core::{Device, Tensor, Var};
+use image::{Rgb, RgbImage};
+use serde_json::json;
+
+/// Pictures in which the lower, darker half is green and the upper, lighter half blue, in varying shades.
+fn draw_photos(folder: &Path, count: u32) {
+    for i in 0..count {
+        let picture = RgbImage::from_fn(40, 32, |x, y| {
+            let shade = ((x * 7 + i * 13) % 40) as u8;
+            if y < 16 {
+                Rgb([120 + shade, 170 + shade, 210 + shade])
+            } else {
+                Rgb([30 + shade, 80 + shade, 20 + shade])
+            }
+        });
+        picture.save(folder.join(format!("{i}.png"))).unwrap();
+    }
+}
+
+/// A tiny pix2pix with every part in use.
+fn tiny(steps: u64) -> Config {
+    Config {
+        network: json!({ "channels": 4, "depth": 3 }),
+        size: 16,
+        batch: 4,
+        steps,
+        warmup: 2,
+        critic: serde_json::from_value(json!({ "channels": 8, "layers": 1 })).unwrap(),
+        held_out: 0.1,
+        check_every: 1000,
+        ..Config::default()
+    }
+}
+
+fn job(folder: &Path, name: &str, resume: bool) -> Job {
+    Job {
+        photos: vec![folder.join("photos")],
+        output: folder.join(name),
+        init: None,
+        device: DeviceChoice::Cpu,
+        resume,
+    }
+}
+
+fn photos(count: u32) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("photos")).unwrap();
+    draw_photos(&folder.path().join("photos"), count);
+    folder
+}
+
+fn never() -> AtomicBool {
+    AtomicBool::new(false)
+}
+
+#[test]
+fn resuming_equals_never_having_stopped_bit_for_bit() {
+    let folder = photos(30);
+    let folder = folder.path();
+    train::run(
+        &tiny(6),
+        &job(folder, "whole.safetensors", false),
+        &never(),
+        &mut |_| (),
+    )
+    .unwrap();
+
+    let stop = never();
+    let mut stop_after_three = |event: Event| {
+        if matches!(event, Event::Step { step: 3, .. }) {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    let trained = train::run(
+        &tiny(6),
+        &job(folder, "parts.safetensors", false),
+        &stop,
+        &mut stop_after_three,
+    )
+    .unwrap();
+    assert_eq!(trained.steps, 3);
+    let trained = train::run(
+        &tiny(6),
+        &job(folder, "parts.safetensors", true),
+        &never(),
+        &mut |_| (),
+    )
+    .unwrap();
+    assert_eq!(trained.steps, 6);
+
+    for name in ["state.safetensors"] {
+        let whole = fs::read(folder.join("whole.run").join(name)).unwrap();
+        assert!(
+            whole == fs::read(folder.join("parts.run").join(name)).unwrap(),
+            "{name} differs"
+        );
+    }
+    let whole = fs::read(folder.join("whole.safetensors")).unwrap();
+    assert!(
+        whole == fs::read(folder.join("parts.safetensors")).unwrap(),
+        "the models differ"
+    );
+}
+
+#[test]
+fn a_run_learns_and_its_model_loads() {
+    let folder = photos(40);
+    let config = Config {
+        objectives: [("l1".to_owned(), 1.)].into(),
+        rate: 3e-3,
+        ema: 0.9,
+        film_stocks: false,
+        ..tiny(60)
+    };
+    let mut losses = Vec::new();
+    let mut note = |event: Event| {
+        if let Event::Step { losses: all, .. } = event {
+            losses.push(all[0].1);
+        }
+    };
+    let job = job(folder.path(), "model.safetensors", false);
+    train::run(&config, &job, &never(), &mut note).unwrap();
+    assert!(
+        losses[59] < 0.7 * losses[0],
+        "running mean of the loss: {} to {}",
+        losses[0],
+        losses[59]
+    );
+    assert!(job.folder().join("sheet-000060.png").exists());
+    assert!(
+        fs::read_to_string(job.folder().join("log.csv"))
+            .unwrap()
+            .contains("ciede2000")
+    );
+    let name = job.output.to_str().unwrap();
+    assert_eq!(net::info(name).unwrap().trained["settings"]["size"], 16);
+    net::load(name, &DeviceChoice::Cpu).unwrap();
+}
+
+#[test]
+fn an_earlier_run_is_neither_overwritten_nor_resumed_with_other_settings() {
+    let folder = photos(20);
+    let folder = folder.path();
+    train::run(
+        &tiny(1),
+        &job(folder, "m.safetensors", false),
+        &never(),
+        &mut |_| (),
+    )
+    .unwrap();
+    let again = train::run(
+        &tiny(1),
+        &job(folder, "m.safetensors", false),
+        &never(),
+        &mut |_| (),
+    );
+    assert!(matches!(&again, Err(Error::Train(why)) if why.contains("--resume")));
+    let other = Config {
+        rate: 1e-5,
+        ..tiny(2)
+    };
+    let other = train::run(
+        &other,
+        &job(folder, "m.safetensors", true),
+        &never(),
+        &mut |_| (),
+    );
+    assert!(matches!(&other, Err(Error::Train(why)) if why.contains("other settings")));
+}
+
+#[test]
+fn corrupt_pictures_are_skipped_and_named() {
+    let folder = photos(30);
+    let bad = folder.path().join("photos/bad.jpg");
+    fs::write(&bad, b"this is no picture").unwrap();
+    // A whole header with half the pixels missing: it is found out only when it is decoded.
+    let cut = folder.path().join("photos/cut.png");
+    let whole = fs::read(folder.path().join("photos/0.png")).unwrap();
+    fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    let config = Config {
+        held_out: 0.02,
+        ..tiny(20)
+    };
+    let mut warnings = String::new();
+    let mut note = |event: Event| {
+        if let Event::Warning(line) = event {
+            warnings += &line;
+        }
+    };
+    let trained = train::run(
+        &config,
+        &job(folder.path(), "m.safetensors", false),
+        &never(),
+        &mut note,
+    )
+    .unwrap();
+    assert!(warnings.contains("bad.jpg"), "{warnings}");
+    assert!(trained.skipped.contains(&bad), "{:?}", trained.skipped);
+    assert!(trained.skipped.contains(&cut), "{:?}", trained.skipped);
+}
+
+#[test]
+fn a_folder_without_pictures_is_an_error_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Split::scan(&[folder.path().to_owned()], 0.1, 1).unwrap_err();
+    assert!(
+        matches!(&error, Error::Train(why) if why.contains(folder.path().to_str().unwrap())),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_split_depends_on_content_and_seed_not_on_names() {
+    let folder = photos(60);
+    let photos = folder.path().join("photos");
+    let contents = |seed| {
+        let split = Split::scan(std::slice::from_ref(&photos), 0.2, seed).unwrap();
+        assert!(!split.test.is_empty() && !split.validation.is_empty());
+        let mut test: Vec<_> = split
+            .test
+            .iter()
+            .map(|path| fs::read(path).unwrap())
+            .collect();
+        test.sort();
+        (
+            test,
+            split.train.len() + split.validation.len() + split.test.len(),
+        )
+    };
+    let before = contents(1);
+    for i in 0..60 {
+        fs::rename(
+            photos.join(format!("{i}.png")),
+            photos.join(format!("renamed-{:03}.png", 100 - i)),
+        )
+        .unwrap();
+    }
+    fs::copy(photos.join("renamed-100.png"), photos.join("copy.png")).unwrap();
+    assert_eq!(contents(1), before, "renaming and copying change nothing");
+    assert_ne!(contents(2).0, before.0);
+}
+
+#[test]
+fn settings_out_of_range_are_refused_by_name() {
+    let wrong = [
+        (
+            Config {
+                batch: 3,
+                ..tiny(1)
+            },
+            "batch",
+        ),
+        (
+            Config {
+                held_out: 0.6,
+                ..tiny(1)
+            },
+            "held_out",
+        ),
+        (
+            Config {
+                objectives: [("l3".to_owned(), 1.)].into(),
+                ..tiny(1)
+            },
+            "l3",
+        ),
+        (
+            Config {
+                smallest_crop: 0.,
+                ..tiny(1)
+            },
+            "smallest_crop",
+        ),
+    ];
+    for (config, name) in wrong {
+        let error = config.validate().unwrap_err();
+        assert!(
+            matches!(&error, Error::Usage(why) if why.contains(name)),
+            "{error}"
+        );
+    }
+    Config::default().validate().unwrap();
+}
+
+#[test]
+fn the_rate_rises_holds_and_falls_to_zero() {
+    let config = Config {
+        rate: 1.,
+        warmup: 10,
+        constant: 0.5,
+        steps: 100,
+        ..Config::default()
+    };
+    let rates = [0, 4, 9, 30, 50, 75, 99].map(|step| (config.rate_at(step) * 100.).round());
+    assert_eq!(rates, [10., 50., 100., 100., 100., 50., 2.]);
+}
+
+fn attempt(ab: &Tensor) -> Attempt {
+    let truth = Tensor::new(
+        &[[[[0.1f32, -0.4, 0.02]]], [[[0.3, 0.0, -0.2]]]],
+        &Device::Cpu,
+    )
+    .unwrap();
+    // Any smooth function of ab stands for the discriminator.
+    let logits = Some((ab * 3.).unwrap());
+    Attempt {
+        ab: ab.clone(),
+        truth,
+        logits,
+    }
+}
+
+#[test]
+fn every_objective_agrees_with_finite_differences() {
+    let start = [0.25f32, -0.1, 0.05, -0.3, 0.07, -0.55];
+    let tensor = |values: &[f32]| Tensor::from_slice(values, (2, 1, 1, 3), &Device::Cpu).unwrap();
+    for objective in OBJECTIVES {
+        let value = |values: &[f32]| {
+            (objective.loss)(&attempt(&tensor(values)))
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap()
+        };
+        let var = Var::from_tensor(&tensor(&start)).unwrap();
+        let grads = (objective.loss)(&attempt(var.as_tensor()))
+            .unwrap()
+            .backward()
+            .unwrap();
+        let grads = grads
+            .get(&var)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap();
+        for i in 0..start.len() {
+            let at = |step: f32| {
+                let mut values = start;
+                values[i] += step;
+                value(&values)
+            };
+            let slope = (at(1e-2) - at(-1e-2)) / 2e-2;
+            assert!(
+                (slope - grads[i]).abs() < 2e-3,
+                "{} at {i}: {} by differences {slope}",
+                objective.name,
+                grads[i]
+            );
+        }
+    }
+}
+
+#[test]
+fn objectives_are_what_a_hand_computes() {
+    let zero = Tensor::zeros((2, 1, 1, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let value = |name: &str| {
+        let objective = OBJECTIVES.iter().find(|o| o.name == name).unwrap();
+        (objective.loss)(&attempt(&zero))
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap()
+    };
+    // |truth| is 0.1, 0.4, 0.02, 0.3, 0, 0.2.
+    assert!((value("l1") - 1.02 / 6.).abs() < 1e-6);
+    // Huber, beta 0.1: 0.05 + 0.35 + 0.002 + 0.25 + 0 + 0.15.
+    assert!((value("huber") - 0.802 / 6.).abs() < 1e-6);
+    // -log sigma(0) = log 2.
+    assert!((value("gan") - 2f32.ln()).abs() < 1e-6);
+}
+
+#[test]
+fn the_discriminators_loss_is_stable_and_right() {
+    let logits = |v: f32| Tensor::full(v, (1, 2, 3, 3), &Device::Cpu).unwrap();
+    let loss = |real, fake| {
+        discriminator_loss(&logits(real), &logits(fake))
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap()
+    };
+    assert!((loss(0., 0.) - 2f32.ln()).abs() < 1e-6);
+    assert_eq!(loss(200., -200.), 0.);
+    assert!((loss(-200., 200.) - 200.).abs() < 1e-3);
+}
