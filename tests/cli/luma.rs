@@ -249,5 +249,6 @@ fn frame_flags(path: &std::path::Path) -> Vec<String> {
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .map(|l| l.trim_matches(',').to_string())
+        .filter(|l| !l.is_empty())
         .collect()
 }
