@@ -200,7 +200,7 @@ impl ColorizeArgs {
     ) -> Result<()> {
         let output = self.output_for(input)?;
         let mut source = Source::open(input, &self.input_options(input, controls))?;
-        let sink = FileSink::create(&output, &self.output_options(colorizer), &source)?;
+        let sink = FileSink::create(&output, &self.output_options(colorizer, controls), &source)?;
         let mut warnings = source.take_warnings();
         warnings.extend(sink.messages().iter().cloned());
         warnings.iter().for_each(|w| ui.warn(w));
@@ -282,7 +282,7 @@ impl ColorizeArgs {
         }
     }
 
-    fn output_options(&self, colorizer: &dyn Colorizer) -> OutputOptions {
+    fn output_options(&self, colorizer: &dyn Colorizer, controls: &Controls) -> OutputOptions {
         OutputOptions {
             format: self.encoding.format.clone(),
             codec: self.encoding.codec.clone(),
@@ -299,6 +299,7 @@ impl ColorizeArgs {
                 colorizer.describe(),
                 colorize::Options::default().temporal
             ),
+            interrupt: Some(controls.abort_flag()),
         }
     }
 
