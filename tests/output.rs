@@ -542,6 +542,25 @@ fn the_output_is_published_only_when_whole() {
 }
 
 #[test]
+fn a_folder_without_permission_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = folder();
+    let input = film(dir.path());
+    let locked = dir.path().join("locked");
+    std::fs::create_dir(&locked).unwrap();
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o555)).unwrap();
+    if std::fs::write(locked.join("try"), b"").is_ok() {
+        eprintln!("skipped: this user may write everywhere");
+        return;
+    }
+    let e = send(&input, &locked.join("out.mkv"), &options())
+        .err()
+        .unwrap();
+    assert_eq!(e.exit_code(), 4);
+    assert!(e.to_string().contains("permission"), "{e}");
+}
+
+#[test]
 fn the_input_is_never_overwritten() {
     let dir = folder();
     let input = film(dir.path());
@@ -1405,4 +1424,64 @@ fn a_url_goes_straight_to_the_network() {
     .unwrap();
     assert_eq!(e.exit_code(), 4);
     eprintln!("{e}");
+}
+
+/// Ten frames whose pictures carry closed captions, as broadcasts do; drawn with FFmpeg's library, since its program
+/// cannot add them.
+fn captioned(folder: &Path) -> PathBuf {
+    use ffmpeg_next::{Packet, Rational, codec::Context, encoder, format::Pixel, frame};
+    let codec = encoder::find_by_name("libx264").unwrap();
+    let mut video = Context::new_with_codec(codec).encoder().video().unwrap();
+    video.set_width(96);
+    video.set_height(64);
+    video.set_format(Pixel::YUV420P);
+    video.set_time_base(Rational(1, 25));
+    let mut video = video.open().unwrap();
+    let mut bytes = Vec::new();
+    let mut drain = |video: &mut encoder::Video| {
+        let mut packet = Packet::empty();
+        while video.receive_packet(&mut packet).is_ok() {
+            bytes.extend_from_slice(packet.data().unwrap());
+        }
+    };
+    for i in 0..10 {
+        let mut picture = frame::Video::new(Pixel::YUV420P, 96, 64);
+        (0..3).for_each(|plane| picture.data_mut(plane).fill(128));
+        picture.set_pts(Some(i));
+        let kind = frame::side_data::Type::A53CC;
+        let mut captions = picture.new_side_data(kind, 3).unwrap();
+        // SAFETY: three bytes were asked for, and the picture is nobody else's.
+        unsafe {
+            let data = (*captions.as_mut_ptr()).data;
+            std::slice::from_raw_parts_mut(data, 3).copy_from_slice(&[0xfc, 0x94, 0x20]);
+        }
+        video.send_frame(&picture).unwrap();
+        drain(&mut video);
+    }
+    video.send_eof().unwrap();
+    drain(&mut video);
+    let file = folder.join("captions.h264");
+    std::fs::write(&file, bytes).unwrap();
+    file
+}
+
+#[test]
+fn closed_captions_stay_in_the_pictures_or_are_told() {
+    let dir = folder();
+    let input = captioned(dir.path());
+    let output = dir.path().join("a.mp4");
+    let sent = send(&input, &output, &options()).unwrap();
+    assert_eq!(sent.written.notes, Vec::<String>::new());
+    let frames = ffprobe(&output, "-select_streams v:0 -show_frames").to_string();
+    assert_eq!(
+        frames.matches("ATSC A53 Part 4 Closed Captions").count(),
+        10
+    );
+    let sent = send(&input, &dir.path().join("a.webm"), &options()).unwrap();
+    assert!(
+        sent.written.notes[0].contains("closed captions"),
+        "{:?}",
+        sent.written.notes
+    );
+    assert_eq!(sent.written.notes.len(), 1);
 }

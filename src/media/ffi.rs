@@ -1,5 +1,5 @@
 //! Every `unsafe` line of the media code: what ffmpeg-next does not offer safely, one small function each, with the
-//! reason why it is sound.
+//! reason why it is sound. The output side's are in `ffi/output.rs`.
 #![allow(unsafe_code)]
 
 use crate::error::{Error, Result};
@@ -856,6 +856,7 @@ impl Rescaler {
 
 // ---- output ----
 
+<<<<<<< HEAD
 /// Muxers, encoders, subtitle converters: what [`super::output`] and its neighbours need.
 pub(super) mod output {
     use ffmpeg_next::{
@@ -1958,3 +1959,7 @@ pub(super) mod output {
         }
     }
 }
+=======
+/// Muxers, encoders and subtitle converters.
+pub(super) mod output;
+>>>>>>> output

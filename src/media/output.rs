@@ -117,17 +117,7 @@ impl FileSink {
             return Err(one_picture(&name));
         }
         let mut streams = Streams::plan(output, &target, options, source)?;
-        let first = source
-            .first_frame()
-            .ok_or_else(|| Error::internal("output", "the source has lost its first frame"))?;
-        let mut opened = encoder::open(&Wanted {
-            output,
-            options,
-            target: &target,
-            video: &source.info().video,
-            first: &first.0,
-            stream: streams.main(),
-        })?;
+        let mut opened = encoder(output, options, &target, source, &streams)?;
         streams.name_encoder(&opened.name);
         if let Place::File(part) = &mut place {
             part.create()?;
@@ -403,6 +393,24 @@ impl Sink for FileSink {
             streams: self.lines,
         })
     }
+}
+
+fn encoder(
+    output: &OsStr,
+    options: &OutputOptions,
+    target: &Target,
+    source: &Source,
+    streams: &Streams,
+) -> Result<Opened> {
+    let gone = || Error::internal("output", "the source has lost its first frame");
+    encoder::open(&Wanted {
+        output,
+        options,
+        target,
+        video: &source.info().video,
+        first: &source.first_frame().ok_or_else(gone)?.0,
+        stream: streams.main(),
+    })
 }
 
 fn one_picture(name: &str) -> Error {
