@@ -510,13 +510,119 @@ pub(super) fn open_input(
             return Err(opened.into());
         }
         let guard = interrupt.guard;
-        let input = match stream {
+        let mut input = match stream {
             Some(io) => Input::wrap_with_custom_io_and_interrupt(context, io, guard),
             None => Input::wrap_with_interrupt(context, guard),
         };
         match sys::avformat_find_stream_info(context, ptr::null_mut()) {
             e if e < 0 => Err(e.into()),
-            _ => Ok((input, rest)),
+            _ => {
+                mend_stream_tags(&mut input);
+                Ok((input, rest))
+            }
+        }
+    }
+}
+
+/// Names of FFmpeg's colour tags, by number: a damaged file can hold numbers that name nothing, and those must not be
+/// looked at as the enums that bindgen makes of the tags.
+mod names {
+    use std::ffi::{c_char, c_int};
+    unsafe extern "C" {
+        pub fn av_color_range_name(range: c_int) -> *const c_char;
+        pub fn av_color_primaries_name(primaries: c_int) -> *const c_char;
+        pub fn av_color_transfer_name(transfer: c_int) -> *const c_char;
+        pub fn av_color_space_name(space: c_int) -> *const c_char;
+        pub fn av_chroma_location_name(location: c_int) -> *const c_char;
+    }
+}
+
+/// Makes a tag that names nothing `unspecified`.
+///
+/// # Safety
+/// `tag` points to a C enum; it is read as a number only.
+unsafe fn mend<T>(
+    tag: *mut T,
+    name: unsafe extern "C" fn(c_int) -> *const std::ffi::c_char,
+    unspecified: T,
+) {
+    // SAFETY: as the caller promises; C enums are as large as an int; the functions take any number.
+    unsafe {
+        if name(tag.cast::<c_int>().read()).is_null() {
+            tag.write(unspecified);
+        }
+    }
+}
+
+/// Makes colour tags that name nothing unspecified: decoders of old codecs hand them on from the file unchecked.
+pub(super) fn mend_tags(frame: &mut ffmpeg::frame::Video) {
+    use sys::{AVChromaLocation::*, AVColorPrimaries::*, AVColorRange::*};
+    use sys::{AVColorSpace::*, AVColorTransferCharacteristic::*};
+    // SAFETY: fields of an allocated frame that nobody else holds, through raw pointers that do not read them.
+    unsafe {
+        let f = frame.as_mut_ptr();
+        mend(
+            &raw mut (*f).color_range,
+            names::av_color_range_name,
+            AVCOL_RANGE_UNSPECIFIED,
+        );
+        mend(
+            &raw mut (*f).color_primaries,
+            names::av_color_primaries_name,
+            AVCOL_PRI_UNSPECIFIED,
+        );
+        mend(
+            &raw mut (*f).color_trc,
+            names::av_color_transfer_name,
+            AVCOL_TRC_UNSPECIFIED,
+        );
+        mend(
+            &raw mut (*f).colorspace,
+            names::av_color_space_name,
+            AVCOL_SPC_UNSPECIFIED,
+        );
+        mend(
+            &raw mut (*f).chroma_location,
+            names::av_chroma_location_name,
+            AVCHROMA_LOC_UNSPECIFIED,
+        );
+    }
+}
+
+/// The same for what probing wrote into the streams' parameters.
+fn mend_stream_tags(input: &mut Input) {
+    use sys::{AVChromaLocation::*, AVColorPrimaries::*, AVColorRange::*};
+    use sys::{AVColorSpace::*, AVColorTransferCharacteristic::*};
+    // SAFETY: the context is open and ours alone; its streams and their parameters are never null.
+    unsafe {
+        let context = input.as_mut_ptr();
+        for i in 0..(*context).nb_streams as usize {
+            let p = (**(*context).streams.add(i)).codecpar;
+            mend(
+                &raw mut (*p).color_range,
+                names::av_color_range_name,
+                AVCOL_RANGE_UNSPECIFIED,
+            );
+            mend(
+                &raw mut (*p).color_primaries,
+                names::av_color_primaries_name,
+                AVCOL_PRI_UNSPECIFIED,
+            );
+            mend(
+                &raw mut (*p).color_trc,
+                names::av_color_transfer_name,
+                AVCOL_TRC_UNSPECIFIED,
+            );
+            mend(
+                &raw mut (*p).color_space,
+                names::av_color_space_name,
+                AVCOL_SPC_UNSPECIFIED,
+            );
+            mend(
+                &raw mut (*p).chroma_location,
+                names::av_chroma_location_name,
+                AVCHROMA_LOC_UNSPECIFIED,
+            );
         }
     }
 }

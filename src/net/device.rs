@@ -57,23 +57,34 @@ impl DeviceChoice {
             Self::Cpu => Ok((Device::Cpu, "CPU".into())),
             Self::Cuda(n) => match cuda(n) {
                 Ok(device) => Ok((device, format!("CUDA device {n}"))),
-                Err(why) => Err(Error::model(format!("on {self}"), why)),
+                Err(None) => Err(Error::model(
+                    format!("on {self}"),
+                    format!(
+                        "{NO_CUDA}; build one that has it with: cargo build --release --features cuda"
+                    ),
+                )),
+                Err(Some(why)) => Err(Error::model(
+                    format!("on {self}"),
+                    format!("{why}; --device cpu works everywhere"),
+                )),
             },
             Self::Auto => match cuda(0) {
                 Ok(device) => Ok((device, "CUDA device 0 (auto: it is there)".into())),
-                Err(why) => Ok((Device::Cpu, format!("CPU (auto: {why})"))),
+                Err(why) => {
+                    let why = why.unwrap_or_else(|| NO_CUDA.into());
+                    Ok((Device::Cpu, format!("CPU (auto: {why})")))
+                }
             },
         }
     }
 }
 
-/// CUDA device `n`, or why there is none.
-fn cuda(n: usize) -> std::result::Result<Device, String> {
+const NO_CUDA: &str = "this build has no CUDA";
+
+/// CUDA device `n`, or why there is none; without a reason where this build lacks CUDA.
+fn cuda(n: usize) -> std::result::Result<Device, Option<String>> {
     if !cfg!(feature = "cuda") {
-        return Err(
-            "this build has no CUDA; cargo build --release --features cuda makes one that has"
-                .into(),
-        );
+        return Err(None);
     }
     // Without a driver candle panics instead of failing; the panic's own message is of no use to anybody.
     let hook = std::panic::take_hook();
@@ -82,7 +93,7 @@ fn cuda(n: usize) -> std::result::Result<Device, String> {
     std::panic::set_hook(hook);
     match device {
         Ok(Ok(device)) => Ok(device),
-        Ok(Err(e)) => Err(format!("CUDA device {n} cannot be opened: {e}")),
-        Err(_) => Err("there is no NVIDIA driver; install one, or use --device cpu".into()),
+        Ok(Err(e)) => Err(Some(format!("CUDA device {n} cannot be opened: {e}"))),
+        Err(_) => Err(Some("there is no NVIDIA driver".into())),
     }
 }

@@ -83,7 +83,7 @@ impl<'a> Trainer<'a> {
         let mean = params
             .vars()
             .into_iter()
-            .map(|(name, var)| Ok((name, var.as_tensor().copy()?)));
+            .map(|(name, var)| Ok((name, var.as_detached_tensor().copy()?)));
         let mean = mean.collect::<Result<_>>()?;
         Ok(Self {
             config,
@@ -251,6 +251,7 @@ impl<'a> Trainer<'a> {
             self.config.size,
             gain,
             label,
+            "CPU".into(),
         ))
     }
 
@@ -390,10 +391,10 @@ struct Shard {
     ab: Tensor,
 }
 
-/// Gradients of `loss` by name.
+/// Gradients of `loss` by name, without the graph that they came from.
 fn gradients(loss: &Tensor, params: &Params) -> Result<Gradients> {
     let store = loss.backward()?;
-    let of = |(name, var): (String, candle_core::Var)| Some((name, store.get(&var)?.clone()));
+    let of = |(name, var): (String, candle_core::Var)| Some((name, store.get(&var)?.detach()));
     Ok(params.vars().into_iter().filter_map(of).collect())
 }
 
