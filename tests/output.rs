@@ -924,7 +924,9 @@ fn interlaced_rotated_and_anamorphic_stay_so() {
             &output,
             "-select_streams v:0 -show_streams -show_frames -read_intervals %+#3",
         );
-        assert_eq!(json["streams"][0]["field_order"], "tt", "{codec}");
+        // Rows of both fields in turn, the top one first; MPEG-TS has no word for it, so ffprobe asks the decoder.
+        let order = if name == "d.ts" { "tt" } else { "tb" };
+        assert_eq!(json["streams"][0]["field_order"], order, "{codec}");
         // MPEG-2 knows four shapes of the whole picture only.
         let aspect = &json["streams"][0]["sample_aspect_ratio"];
         assert!(

@@ -842,10 +842,15 @@ fn apply(raw: &mut sys::AVCodecContext, s: &Settings) {
     raw.chroma_sample_location = s.tags.location.into();
     raw.bits_per_raw_sample = c_int::from(s.depth);
     raw.thread_count = s.threads as c_int;
-    raw.field_order = match s.fields {
-        None => sys::AVFieldOrder::AV_FIELD_PROGRESSIVE,
-        Some(true) => sys::AVFieldOrder::AV_FIELD_TT,
-        Some(false) => sys::AVFieldOrder::AV_FIELD_BB,
+    // A picture holds both fields, their rows in turn: for muxers that is TB or BT (9 and 14 in Matroska and
+    // QuickTime). Only Motion JPEG stores field after field, TT or BB.
+    let apart = raw.codec_id == sys::AVCodecID::AV_CODEC_ID_MJPEG;
+    raw.field_order = match (s.fields, apart) {
+        (None, _) => sys::AVFieldOrder::AV_FIELD_PROGRESSIVE,
+        (Some(true), true) => sys::AVFieldOrder::AV_FIELD_TT,
+        (Some(false), true) => sys::AVFieldOrder::AV_FIELD_BB,
+        (Some(true), false) => sys::AVFieldOrder::AV_FIELD_TB,
+        (Some(false), false) => sys::AVFieldOrder::AV_FIELD_BT,
     };
     if s.fields.is_some() && s.code_fields {
         raw.flags |=
