@@ -1453,6 +1453,7 @@ fn captioned(folder: &Path) -> PathBuf {
         let kind = frame::side_data::Type::A53CC;
         let mut captions = picture.new_side_data(kind, 3).unwrap();
         // SAFETY: three bytes were asked for, and the picture is nobody else's.
+        #[allow(unsafe_code)] // side data that a test writes has no safe way in ffmpeg-next
         unsafe {
             let data = (*captions.as_mut_ptr()).data;
             std::slice::from_raw_parts_mut(data, 3).copy_from_slice(&[0xfc, 0x94, 0x20]);
