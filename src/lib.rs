@@ -54,3 +54,8 @@ pub mod temporal;
 pub mod train;
 
 pub use error::{Error, Result};
+
+/// The example in the README is compiled with the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

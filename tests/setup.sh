@@ -37,8 +37,10 @@ install_rust() {
     RUSTUP_TOOLCHAIN=stable
     export RUSTUP_TOOLCHAIN
   else
-    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
-      sh -s -- -y --no-modify-path --profile minimal --component rustfmt --component clippy
+    installer=$(mktemp)
+    curl --proto '=https' --tlsv1.2 -sSf -o "$installer" https://sh.rustup.rs
+    sh "$installer" -y --no-modify-path --profile minimal --component rustfmt --component clippy
+    rm "$installer"
   fi
 }
 

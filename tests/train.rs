@@ -105,13 +105,11 @@ fn resuming_equals_never_having_stopped_bit_for_bit() {
     .unwrap();
     assert_eq!(trained.steps, 6);
 
-    for name in ["state.safetensors"] {
-        let whole = fs::read(folder.join("whole.run").join(name)).unwrap();
-        assert!(
-            whole == fs::read(folder.join("parts.run").join(name)).unwrap(),
-            "{name} differs"
-        );
-    }
+    let state = |run: &str| fs::read(folder.join(run).join("state.safetensors")).unwrap();
+    assert!(
+        state("whole.run") == state("parts.run"),
+        "the states differ"
+    );
     let whole = fs::read(folder.join("whole.safetensors")).unwrap();
     assert!(
         whole == fs::read(folder.join("parts.safetensors")).unwrap(),

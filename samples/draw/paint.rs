@@ -51,7 +51,7 @@ impl Canvas {
                 let (u, v) = ((x - cx) / rx.max(0.5), (y - cy) / ry.max(0.5));
                 let d = (u * u + v * v).sqrt();
                 let cover = ((1.0 - d) * edge / soft + 0.5).clamp(0.0, 1.0);
-                (cover > 0.0).then(|| (tone * (0.9 - 0.16 * u - 0.16 * v), cover))
+                (cover > 0.0).then_some((tone * (0.9 - 0.16 * u - 0.16 * v), cover))
             },
         );
     }

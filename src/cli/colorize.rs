@@ -98,7 +98,7 @@ struct NetworkArgs {
     /// Frames that go through the network together [default: 1 on a CPU, 8 on CUDA]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     batch: Option<u16>,
-    /// Threads of the decoder, of the network and of the encoder, each [default: the number of cores]
+    /// Threads for the network and for the encoder; half as many decode [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 }
@@ -185,7 +185,9 @@ impl ColorizeArgs {
 
     fn load(&self, ui: &Ui) -> Result<Box<dyn Colorizer>> {
         let loaded = net::load(&self.network.model, &self.network.device)?;
-        ui.say(format_args!("model {}", loaded.describe()));
+        let place = Some(loaded.device()).filter(|p| !p.is_empty());
+        let place = place.map_or(String::new(), |p| format!(" on {p}"));
+        ui.say(format_args!("model {}{place}", loaded.describe()));
         Ok(loaded)
     }
 
@@ -198,7 +200,7 @@ impl ColorizeArgs {
     ) -> Result<()> {
         let output = self.output_for(input)?;
         let mut source = Source::open(input, &self.input_options(input, controls))?;
-        let sink = FileSink::create(&output, &self.output_options(colorizer), &source)?;
+        let sink = FileSink::create(&output, &self.output_options(colorizer, controls), &source)?;
         let mut warnings = source.take_warnings();
         warnings.extend(sink.messages().iter().cloned());
         warnings.iter().for_each(|w| ui.warn(w));
@@ -213,9 +215,8 @@ impl ColorizeArgs {
 
         let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(sink)];
         if let Some(sheet) = &self.preview {
-            sinks.push(Box::new(PreviewSink::create(
-                sheet, video, total, self.force,
-            )?));
+            let sheet = PreviewSink::create(sheet, video, total, self.force)?;
+            sinks.push(Box::new(sheet));
         }
         let bar = Arc::new(ui.progress(&name, total));
         let drawn = bar.clone();
@@ -226,19 +227,20 @@ impl ColorizeArgs {
         let result = colorize::run(source, sinks, colorizer, &options, &controls);
         bar.done();
         let report = result?;
-        report.warnings.iter().for_each(|w| ui.warn(w));
-        warnings.extend(report.warnings.iter().cloned());
-        let summary = Summary::new(
-            input.to_string_lossy().into_owned(),
-            colorizer.describe(),
-            warnings,
-            report,
-        );
+        let late: Vec<String> = [report.warnings.clone(), colorizer.take_warnings()].concat();
+        late.iter().for_each(|w| ui.warn(w));
+        warnings.extend(late);
+        let input = input.to_string_lossy().into_owned();
+        self.tell(
+            &Summary::new(input, colorizer, &options, warnings, report),
+            ui,
+        )
+    }
+
+    fn tell(&self, summary: &Summary, ui: &Ui) -> Result<()> {
         if self.json {
-            println!(
-                "{}",
-                serde_json::to_string(&summary).map_err(|e| Error::internal("summary", e))?
-            );
+            let line = serde_json::to_string(summary).map_err(|e| Error::internal("summary", e))?;
+            println!("{line}");
         } else {
             ui.say(summary.text());
         }
@@ -274,12 +276,13 @@ impl ColorizeArgs {
             options: self.source.input_option.clone(),
             start: self.source.start,
             duration: self.source.duration,
-            threads: self.threads().unwrap_or(0),
+            // Decoding takes at most half of what encoding takes; the encoder and the network need all of them.
+            threads: self.threads().map_or(0, |n| n.div_ceil(2)),
             interrupt: Some(controls.abort_flag()),
         }
     }
 
-    fn output_options(&self, colorizer: &dyn Colorizer) -> OutputOptions {
+    fn output_options(&self, colorizer: &dyn Colorizer, controls: &Controls) -> OutputOptions {
         OutputOptions {
             format: self.encoding.format.clone(),
             codec: self.encoding.codec.clone(),
@@ -291,10 +294,12 @@ impl ColorizeArgs {
             drop_unsupported: self.encoding.drop_unsupported,
             threads: self.threads().unwrap_or(0),
             provenance: format!(
-                "Colours are machine-made, by autochrome {} ({}; temporal off)",
+                "Colours are machine-made, by autochrome {}; model {}; temporal {}",
                 env!("CARGO_PKG_VERSION"),
-                colorizer.describe()
+                colorizer.describe(),
+                colorize::Options::default().temporal
             ),
+            interrupt: Some(controls.abort_flag()),
         }
     }
 

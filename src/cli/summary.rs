@@ -2,7 +2,10 @@
 
 use indicatif::HumanBytes;
 
-use crate::colorize::Report;
+use crate::{
+    colorize::{Options, Report},
+    net::Colorizer,
+};
 
 /// One film's summary; serialised as it stands for `--json`.
 #[derive(serde::Serialize)]
@@ -11,6 +14,10 @@ pub struct Summary {
     pub input: String,
     /// The model, as it describes itself.
     pub model: String,
+    /// Where it ran.
+    pub device: String,
+    /// Frames that went through the network together.
+    pub batch: usize,
     /// Frames encoded a second of wall time.
     pub fps: f64,
     /// Slowest stage's busy time over wall time: 1 means that nothing but it could make the run faster.
@@ -24,13 +31,21 @@ pub struct Summary {
 
 impl Summary {
     /// Derives the rates from a report.
-    pub fn new(input: String, model: String, warnings: Vec<String>, report: Report) -> Self {
+    pub fn new(
+        input: String,
+        colorizer: &dyn Colorizer,
+        options: &Options,
+        warnings: Vec<String>,
+        report: Report,
+    ) -> Self {
         let frames = report.written.first().map_or(0, |w| w.frames) as f64;
         let slowest = report.stages.iter().map(|m| m.busy).fold(0.0, f64::max);
         let seconds = report.seconds.max(1e-9);
         Self {
             input,
-            model,
+            model: colorizer.describe(),
+            device: colorizer.device().into(),
+            batch: options.batch,
             fps: frames / seconds,
             overlap: slowest / seconds,
             warnings,
@@ -53,6 +68,7 @@ impl Summary {
                 self.fps,
                 self.report.seconds
             ));
+            lines.extend(written.notes.iter().map(|s| format!("  note: {s}")));
             lines.extend(written.streams.iter().map(|s| format!("  {s}")));
         }
         lines.push("  stage      busy   starved   blocked (seconds)".into());

@@ -7,11 +7,13 @@
 //! - [`Picture`] is a decoded or merged frame, by reference; `luma` reads every pixel format, [`Merger`] gives it new
 //!   chroma, [`Layout`] is what an encoder takes.
 
+mod codecs;
 mod container;
 mod encoder;
 mod ffi;
 mod input;
 mod layout;
+mod light;
 mod location;
 mod luma;
 mod merge;

@@ -17,6 +17,10 @@ use ffmpeg_next::{Rational, Rescale};
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::path::Path;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// How to write an output.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +46,8 @@ pub struct OutputOptions {
     pub threads: usize,
     /// What the output's metadata says about how its colours were made ("comment").
     pub provenance: String,
+    /// When raised, encoding stops at once, even while the encoder is drained at the end.
+    pub interrupt: Option<Arc<AtomicBool>>,
 }
 
 /// An encoder and a muxer.
@@ -64,6 +70,7 @@ pub struct FileSink {
     /// The film was ended early: what lies behind the last frame is not written.
     cut: bool,
     single: bool,
+    interrupt: Option<Arc<AtomicBool>>,
 }
 
 /// The encoded stream.
@@ -110,17 +117,7 @@ impl FileSink {
             return Err(one_picture(&name));
         }
         let mut streams = Streams::plan(output, &target, options, source)?;
-        let first = source
-            .first_frame()
-            .ok_or_else(|| Error::internal("output", "the source has lost its first frame"))?;
-        let mut opened = encoder::open(&Wanted {
-            output,
-            options,
-            target: &target,
-            video: &source.info().video,
-            first: &first.0,
-            stream: streams.main(),
-        })?;
+        let mut opened = encoder(output, options, &target, source, &streams)?;
         streams.name_encoder(&opened.name);
         if let Place::File(part) = &mut place {
             part.create()?;
@@ -145,6 +142,7 @@ impl FileSink {
             notes: Vec::new(),
             cut: false,
             single,
+            interrupt: options.interrupt.clone(),
         })
     }
 
@@ -189,6 +187,7 @@ impl FileSink {
         };
         sent.map_err(|e| self.failed("the encoder failed", e))?;
         loop {
+            self.check_interrupt()?;
             let mut packet = ffmpeg::Packet::empty();
             match self.video.encoder.receive_packet(&mut packet) {
                 Ok(()) => self.write_video(packet)?,
@@ -196,6 +195,15 @@ impl FileSink {
                 Err(e) if e == AGAIN => return Ok(()),
                 Err(e) => return Err(self.failed("the encoder failed", e)),
             }
+        }
+    }
+
+    /// A slow encoder takes seconds to give what it holds at the end of a film: the user's second Ctrl-C is not kept
+    /// waiting for that.
+    fn check_interrupt(&self) -> Result<()> {
+        match &self.interrupt {
+            Some(flag) if flag.load(Ordering::Relaxed) => Err(Error::Stopped),
+            _ => Ok(()),
         }
     }
 
@@ -385,6 +393,24 @@ impl Sink for FileSink {
             streams: self.lines,
         })
     }
+}
+
+fn encoder(
+    output: &OsStr,
+    options: &OutputOptions,
+    target: &Target,
+    source: &Source,
+    streams: &Streams,
+) -> Result<Opened> {
+    let gone = || Error::internal("output", "the source has lost its first frame");
+    encoder::open(&Wanted {
+        output,
+        options,
+        target,
+        video: &source.info().video,
+        first: &source.first_frame().ok_or_else(gone)?.0,
+        stream: streams.main(),
+    })
 }
 
 fn one_picture(name: &str) -> Error {

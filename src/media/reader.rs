@@ -248,6 +248,10 @@ impl Reader {
         let Some(start) = self.trim.start.filter(|_| self.container.seekable) else {
             return Ok(());
         };
+        let whole = self.container.duration.unwrap_or(i64::MAX);
+        if self.container.duration_is_written && start >= whole {
+            return Err(self.beyond(whole));
+        }
         // Transport streams are entered between key frames: step back until one is met in time.
         for back in [0, 2, 10, 60, 600].map(|s| s * 1_000_000) {
             if start <= back {
@@ -314,18 +318,24 @@ impl Reader {
 
     /// Why there is no first frame.
     fn no_frame(&self) -> Error {
-        let reached = seconds(self.timeline.latest().max(0));
         let trimmed = self.trim.start.is_some() || self.trim.length.is_some();
-        self.location.error(match self.last_refusal {
-            Some(e) => format!(
+        match self.last_refusal {
+            Some(e) => self.location.error(format!(
                 "none of its pictures can be decoded ({e}): it is damaged, encrypted, or of a kind that FFmpeg here \
                  does not know"
+            )),
+            None if trimmed => self.beyond(self.timeline.latest().max(0)),
+            None => self.location.error(
+                "its video stream holds no picture; was its copy or download interrupted?",
             ),
-            None if trimmed => format!(
-                "there is no picture in the part that --start and --duration ask for: the film is {reached:.3} s long"
-            ),
-            None => "its video stream holds no picture; was its copy or download interrupted?".into(),
-        })
+        }
+    }
+
+    fn beyond(&self, length: i64) -> Error {
+        self.location.error(format!(
+            "there is no picture in the part that --start and --duration ask for: the film is {:.3} s long",
+            seconds(length)
+        ))
     }
 
     /// The next frame or packet; `None` at the end.
@@ -402,10 +412,12 @@ impl Reader {
             self.corrupt();
         }
         if packet.stream() != self.main {
-            self.queue.push_back(Item::Packet(Packet {
-                packet,
-                time_base: track.tb,
-            }));
+            if !self.over_before_start(&packet, track) {
+                self.queue.push_back(Item::Packet(Packet {
+                    packet,
+                    time_base: track.tb,
+                }));
+            }
         } else if self.stage == Stage::Reading {
             self.decode(&packet)?;
         }
@@ -413,6 +425,15 @@ impl Reader {
             self.stage = Stage::Done;
         }
         Ok(())
+    }
+
+    /// Where an input cannot seek, an hour of sound before `--start` must not wait in memory for its first frame.
+    fn over_before_start(&self, packet: &ffmpeg::Packet, track: Track) -> bool {
+        let Some(t) = packet.pts().or(packet.dts()).filter(|_| !track.cover) else {
+            return false;
+        };
+        let end = t.saturating_add(packet.duration());
+        !self.trim.begun(end.rescale(track.tb, TIME_BASE))
     }
 
     /// Whether no stream can still hold packets of the wanted part.
@@ -489,7 +510,10 @@ impl Reader {
         while self.stage == Stage::Reading {
             let mut frame = ffmpeg::frame::Video::empty();
             match self.decoder.receive_frame(&mut frame) {
-                Ok(()) => self.accept(frame)?,
+                Ok(()) => {
+                    ffi::mend_tags(&mut frame);
+                    self.accept(frame)?;
+                }
                 Err(ffmpeg::Error::Eof) => break,
                 Err(ffmpeg::Error::Other { errno }) if errno == ffmpeg::error::EAGAIN => break,
                 Err(e) => {

@@ -292,20 +292,9 @@ impl Streams {
         let mut mux = Mux::new(self.target.format, &place.url()).map_err(Failure::Open)?;
         let delay = (self.target.container.name == "ts").then_some(TS_DELAY);
         mux.limits(INTERLEAVE, delay);
-        let mut video = 0;
-        let mut places = Vec::new();
-        for (at, plan) in self.plans.iter().enumerate() {
-            if at == self.main {
-                video = mux
-                    .add_encoded(&opened.encoder, &plan.copy, opened.settings.time_base)
-                    .map_err(Failure::Header)?;
-            } else if with(at) {
-                places.push((at, plan.add_to(&mut mux).map_err(Failure::Header)?));
-            }
-        }
-        for chapter in &self.chapters {
-            mux.add_chapter(chapter).map_err(Failure::Header)?;
-        }
+        let (video, places) = self
+            .add_all(&mut mux, opened, with)
+            .map_err(Failure::Header)?;
         mux.set_metadata(self.metadata.clone());
         match (trial, self.target.format.opens_its_files()) {
             (true, _) => mux.open_memory(),
@@ -315,6 +304,27 @@ impl Streams {
         .map_err(Failure::Open)?;
         mux.header(self.options(place)).map_err(Failure::Header)?;
         self.place(mux, video, &places, trial)
+    }
+
+    /// Adds every stream and chapter; gives the encoded stream's place, and of the other plans their number and place.
+    fn add_all(
+        &self,
+        mux: &mut Mux,
+        opened: &Opened,
+        with: &dyn Fn(usize) -> bool,
+    ) -> std::result::Result<(usize, Vec<(usize, usize)>), ffmpeg::Error> {
+        let (mut video, mut places) = (0, Vec::new());
+        for (at, plan) in self.plans.iter().enumerate() {
+            if at == self.main {
+                video = mux.add_encoded(&opened.encoder, &plan.copy, opened.settings.time_base)?;
+            } else if with(at) {
+                places.push((at, plan.add_to(mux)?));
+            }
+        }
+        for chapter in &self.chapters {
+            mux.add_chapter(chapter)?;
+        }
+        Ok((video, places))
     }
 
     /// Writes the covers and opens a lane for every stream of packets.

@@ -14,7 +14,7 @@ pub struct Constant {
 
 impl Colorizer for Constant {
     fn describe(&self) -> String {
-        match self.is_gray() {
+        match self.ab == (0., 0.) {
             true => "gray (built in, no chroma)".into(),
             false => format!(
                 "constant (built in, a {} b {} everywhere)",
@@ -29,9 +29,5 @@ impl Colorizer for Constant {
 
     fn predict(&mut self, thumbs: &[Thumb]) -> Result<Vec<AbMap>> {
         Ok(vec![AbMap::constant(self.ab.0, self.ab.1); thumbs.len()])
-    }
-
-    fn is_gray(&self) -> bool {
-        self.ab == (0., 0.)
     }
 }

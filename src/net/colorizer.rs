@@ -20,6 +20,7 @@ pub struct Network {
     size: usize,
     gain: f32,
     label: String,
+    place: String,
     /// Most frames at once; lowered when the device's memory runs out.
     most: usize,
     warnings: Vec<String>,
@@ -27,13 +28,14 @@ pub struct Network {
 
 impl Network {
     /// `generator`'s parameters are on `device`. `size` is the short side of the thumbnails that it was trained for,
-    /// `gain` a factor on a and b, `label` what [`Colorizer::describe`] says.
+    /// `gain` a factor on a and b, `label` what [`Colorizer::describe`] says, `place` what [`Colorizer::device`] says.
     pub fn new(
         generator: Box<dyn Generator>,
         device: Device,
         size: usize,
         gain: f32,
         label: String,
+        place: String,
     ) -> Self {
         Self {
             generator,
@@ -41,6 +43,7 @@ impl Network {
             size,
             gain,
             label,
+            place,
             most: usize::MAX,
             warnings: Vec::new(),
         }
@@ -95,6 +98,10 @@ impl Network {
 impl Colorizer for Network {
     fn describe(&self) -> String {
         self.label.clone()
+    }
+
+    fn device(&self) -> &str {
+        &self.place
     }
 
     fn thumb_size(&self, width: usize, height: usize) -> Option<(usize, usize)> {

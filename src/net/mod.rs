@@ -35,8 +35,13 @@ use crate::{
 
 /// What the pipeline knows of a network: thumbnails in, colour maps out.
 pub trait Colorizer: Send {
-    /// One line for people: name, size, device.
+    /// What it is, for people and for the metadata of what it coloured: name, kind, digest.
     fn describe(&self) -> String;
+
+    /// Where it runs, with the reason if that was chosen for the user; empty if it computes nothing.
+    fn device(&self) -> &str {
+        ""
+    }
 
     /// The thumbnail that this network wants for a picture of display size `width` x `height`: display aspect kept,
     /// each side a multiple of the network's stride. `None`: it looks at no pixels, only the number of frames counts.
@@ -57,11 +62,6 @@ pub trait Colorizer: Send {
     /// What the user should hear of since the last call, such as a batch made smaller for want of device memory.
     fn take_warnings(&mut self) -> Vec<String> {
         Vec::new()
-    }
-
-    /// Whether every map is exactly neutral, so that chroma need not be computed at all.
-    fn is_gray(&self) -> bool {
-        false
     }
 }
 

@@ -41,14 +41,14 @@ pub fn load(name: &str, device: &DeviceChoice) -> Result<Box<dyn Colorizer>> {
     }
     let checkpoint = open(name)?;
     let info = ModelInfo::new(name, &checkpoint);
-    let (device, device_name) = device.open()?;
+    let (device, place) = device.open()?;
     let label = format!(
-        "{name} ({}, {:.1} M parameters, {}) on {device_name}",
+        "{name} ({}, {:.1} M parameters, sha256 {})",
         info.arch,
         info.parameters as f64 / 1e6,
         &info.digest[..12]
     );
-    Ok(Box::new(network(name, checkpoint, device, label)?))
+    Ok(Box::new(network(name, checkpoint, device, label, place)?))
 }
 
 /// What the model `name` is; see [`load`] for names.
@@ -89,6 +89,7 @@ fn network(
     checkpoint: Checkpoint,
     device: candle_core::Device,
     label: String,
+    place: String,
 ) -> Result<Network> {
     let header = checkpoint.header;
     let params = Params::given(checkpoint.tensors, &device);
@@ -107,6 +108,7 @@ fn network(
         header.size,
         header.gain,
         label,
+        place,
     ))
 }
 

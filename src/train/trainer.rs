@@ -251,6 +251,7 @@ impl<'a> Trainer<'a> {
             self.config.size,
             gain,
             label,
+            "CPU".into(),
         ))
     }
 

@@ -470,6 +470,27 @@ fn a_jump_and_a_new_size_in_the_middle_are_smoothed() {
 }
 
 #[test]
+fn colour_tags_that_name_nothing_are_unspecified() {
+    let media = Drawn::new();
+    // MPEG-2's decoder hands 8 bits on as they are; as an enum they crashed the program.
+    let tags = "colour_primaries=200:transfer_characteristics=201:matrix_coefficients=202";
+    let args = format!("{PICTURE} -c:v mpeg2video -bsf:v mpeg2_metadata={tags}");
+    let film = media.draw(&args, "tags.ts");
+    let source = open(&film);
+    assert_eq!(
+        source.streams(),
+        ["0 video mpeg2video 160x120 yuv420p tv 25 fps"]
+    );
+    let first = source.first_frame().expect("a frame");
+    assert_eq!(first.0.color_space(), ffmpeg::color::Space::Unspecified);
+    assert_eq!(
+        first.0.color_primaries(),
+        ffmpeg::color::Primaries::Unspecified
+    );
+    assert_eq!(drain(source).expect("read").frames.len(), 100);
+}
+
+#[test]
 fn stills_and_sequences_are_films() {
     let media = Drawn::new();
     let still = media.draw("-f lavfi -i testsrc2=s=64x48 -frames:v 1", "still.png");
@@ -598,7 +619,7 @@ fn child_that_reads_standard_input() {
         ..InputOptions::default()
     };
     let read = std::thread::spawn(move || open_with(Path::new("-"), &options).and_then(drain));
-    for _ in 0..100 {
+    for _ in 0..400 {
         std::thread::sleep(Duration::from_millis(50));
         if read.is_finished() {
             break;
