@@ -259,7 +259,7 @@ impl<'a> Trainer<'a> {
     /// half of the lead over grey, in CIEDE2000 and in PSNR_ab, is kept. Regression leans to grey; this gives some of
     /// its error back for colour.
     pub fn choose_gain(&self, exams: &[Exam]) -> Result<(f32, Figures)> {
-        const ENOUGH: f64 = 0.6;
+        const ENOUGH: f64 = 0.7;
         let at = |tenths: u8| -> Result<(f32, Figures)> {
             let gain = f32::from(tenths) / 10.;
             Ok((
