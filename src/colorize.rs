@@ -138,14 +138,14 @@ pub fn run(
     })
 }
 
-/// Reads and decodes until the end of the film or the user's wish.
+/// Reads and decodes until the end of the film or the user's wish; but a film without a single frame would not play.
 fn decode(source: &mut Source, out: Sender<Decoded>, controls: &Controls) -> Result<()> {
-    while !controls.is_finishing() {
+    let mut empty = true;
+    while empty || !controls.is_finishing() {
         controls.check()?;
-        match source.next()? {
-            Some(item) => out.send(item)?,
-            None => break,
-        }
+        let Some(item) = source.next()? else { break };
+        empty &= !matches!(item, Item::Frame(_));
+        out.send(item)?;
     }
     controls.check()
 }
