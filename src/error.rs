@@ -3,7 +3,7 @@
 //! A variant exists per *exit code*, not per place: a script that calls autochrome branches on the code, a
 //! person reads the sentence.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Shorthand for `std::result::Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -116,17 +116,15 @@ impl From<candle_core::Error> for Error {
     }
 }
 
-/// Turns an I/O error on `path` into a sentence that says what to try.
-pub fn io_sentence(path: &Path, e: &std::io::Error) -> String {
+/// What an I/O error means and what to try.
+pub fn io_sentence(e: &std::io::Error) -> String {
     use std::io::ErrorKind::*;
-    let advice = match e.kind() {
-        NotFound => "there is no such file or folder; check the spelling",
-        PermissionDenied => "permission denied; check who owns it, or choose another place",
-        StorageFull => "the disk is full; free some space or choose another place",
-        _ => return format!("{e}"),
-    };
-    let _ = path;
-    advice.to_string()
+    match e.kind() {
+        NotFound => "there is no such file or folder; check the spelling".into(),
+        PermissionDenied => "permission denied; check who owns it, or choose another place".into(),
+        StorageFull => "the disk is full; free some space or choose another place".into(),
+        _ => e.to_string(),
+    }
 }
 
 /// The name of `path` for messages; non-UTF-8 parts are shown with replacement characters.

@@ -8,7 +8,7 @@ use std::{
 
 use autochrome::{
     Error,
-    net::{self, DeviceChoice},
+    net::{self, DeviceChoice, checkpoint},
     train::{
         self, Config, Event, Job,
         data::Split,
@@ -150,6 +150,75 @@ fn a_run_learns_and_its_model_loads() {
     let name = job.output.to_str().unwrap();
     assert_eq!(net::info(name).unwrap().trained["settings"]["size"], 16);
     net::load(name, &DeviceChoice::Cpu).unwrap();
+}
+
+#[test]
+fn a_run_starts_from_a_model_of_its_own_kind_only() {
+    let folder = photos(20);
+    let folder = folder.path();
+    let first = job(folder, "first.safetensors", false);
+    train::run(&tiny(1), &first, &never(), &mut |_| ()).unwrap();
+    let from_first = |name| Job {
+        init: Some(first.output.clone()),
+        ..job(folder, name, false)
+    };
+    train::run(
+        &tiny(1),
+        &from_first("second.safetensors"),
+        &never(),
+        &mut |_| (),
+    )
+    .unwrap();
+    let squeeze = Config {
+        arch: "squeeze".into(),
+        network: json!({}),
+        ..tiny(1)
+    };
+    let error = train::run(
+        &squeeze,
+        &from_first("third.safetensors"),
+        &never(),
+        &mut |_| (),
+    )
+    .unwrap_err();
+    assert!(
+        matches!(error, Error::Model { .. }) && error.to_string().contains("unet"),
+        "{error}"
+    );
+}
+
+/// Needs the ImageNet weights, which are no part of the repository.
+#[test]
+fn the_encoder_starts_from_imagenet() {
+    let weights =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/weights/squeezenet-v1.0.safetensors");
+    if !weights.exists() {
+        println!("skipped: {} is not there", weights.display());
+        return;
+    }
+    let folder = photos(20);
+    let config = Config {
+        arch: "squeeze".into(),
+        network: json!({}),
+        rate: 1e-9,
+        ..tiny(1)
+    };
+    let job = Job {
+        init: Some(weights),
+        ..job(folder.path(), "m.safetensors", false)
+    };
+    train::run(&config, &job, &never(), &mut |_| ()).unwrap();
+    let state = fs::read(job.folder().join("state.safetensors")).unwrap();
+    let state = checkpoint::tensors(&state, "state", &Device::Cpu).unwrap();
+    // The original's own numbers, as songhan's file has them: fire2's weights are taken over as they are.
+    let weight = state["generator/fire2.squeeze.weight"]
+        .flatten_all()
+        .unwrap()
+        .to_vec1::<f32>()
+        .unwrap();
+    let spread = (weight.iter().map(|w| w * w).sum::<f32>() / weight.len() as f32).sqrt();
+    assert!((0.01..1.).contains(&spread), "{spread}");
+    assert_eq!(state["generator/conv1.weight"].dims(), [96, 1, 7, 7]);
 }
 
 #[test]

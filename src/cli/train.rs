@@ -72,8 +72,8 @@ impl TrainArgs {
         let mut settings = match &self.config {
             None => Map::new(),
             Some(path) => {
-                let text = std::fs::read(path)
-                    .map_err(|e| Error::input(shown(path), io_sentence(path, &e)))?;
+                let text =
+                    std::fs::read(path).map_err(|e| Error::input(shown(path), io_sentence(&e)))?;
                 serde_json::from_slice(&text).map_err(|e| Error::input(shown(path), e))?
             }
         };

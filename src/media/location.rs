@@ -154,7 +154,7 @@ fn check_file(name: &str, path: &Path) -> Result<()> {
         Ok(about) => about,
         // A sequence: FFmpeg looks for its files.
         Err(_) if name.contains(['%', '*', '?']) => return Ok(()),
-        Err(e) => return refuse(&io_sentence(path, &e)),
+        Err(e) => return refuse(&io_sentence(&e)),
     };
     if about.is_dir() {
         return refuse(
@@ -163,7 +163,7 @@ fn check_file(name: &str, path: &Path) -> Result<()> {
     }
     if about.is_file() {
         if let Err(e) = fs::File::open(path) {
-            return refuse(&io_sentence(path, &e));
+            return refuse(&io_sentence(&e));
         }
         if about.len() == 0 {
             return refuse("the file is empty (0 bytes); was its copy or download interrupted?");

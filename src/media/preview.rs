@@ -60,7 +60,7 @@ impl PreviewSink {
         let mut part = path.as_os_str().to_owned();
         part.push(".part");
         let part = PathBuf::from(part);
-        File::create(&part).map_err(|e| Error::output(shown(path), io_sentence(path, &e)))?;
+        File::create(&part).map_err(|e| Error::output(shown(path), io_sentence(&e)))?;
         let size = fitted(video.display);
         Ok(Self {
             path: path.to_owned(),
@@ -120,8 +120,7 @@ impl PreviewSink {
 
     /// Writes the sheet, makes sure that it is on the disk, and gives it its name.
     fn publish(&self, sheet: &RgbImage) -> Result<u64> {
-        let refused =
-            |e: std::io::Error| Error::output(shown(&self.path), io_sentence(&self.path, &e));
+        let refused = |e: std::io::Error| Error::output(shown(&self.path), io_sentence(&e));
         let mut png = Vec::new();
         let mut to = std::io::Cursor::new(&mut png);
         sheet

@@ -146,7 +146,7 @@ impl Part {
     }
 
     fn refused(&self, e: &io::Error) -> Error {
-        Error::output(shown(&self.target), io_sentence(&self.part, e))
+        Error::output(shown(&self.target), io_sentence(e))
     }
 }
 
@@ -231,7 +231,7 @@ impl Sequence {
             return Ok(());
         }
         let folder = fs::read_dir(folder_of(&self.pattern))
-            .map_err(|e| Error::output(shown(&self.pattern), io_sentence(&self.pattern, &e)))?;
+            .map_err(|e| Error::output(shown(&self.pattern), io_sentence(&e)))?;
         let old = folder.flatten().find(|file| self.owns(&file.file_name()));
         let Some(old) = old else { return Ok(()) };
         let why = format!(

@@ -57,8 +57,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Model`] where it cannot be read or is no model of autochrome.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes =
-            std::fs::read(path).map_err(|e| Error::model(shown(path), io_sentence(path, &e)))?;
+        let bytes = std::fs::read(path).map_err(|e| Error::model(shown(path), io_sentence(&e)))?;
         Self::parse(&bytes, &shown(path))
     }
 

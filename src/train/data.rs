@@ -47,8 +47,7 @@ impl Split {
     pub fn scan(folders: &[PathBuf], held_out: f64, seed: u64) -> Result<Self> {
         let mut files = Vec::new();
         for folder in folders {
-            walk(folder, &mut files)
-                .map_err(|e| Error::input(shown(folder), io_sentence(folder, &e)))?;
+            walk(folder, &mut files).map_err(|e| Error::input(shown(folder), io_sentence(&e)))?;
         }
         let mut hashed: Vec<_> = files
             .into_par_iter()
@@ -107,7 +106,7 @@ fn walk(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
 
 /// Hash of (seed, content), or why the file is no picture.
 fn fingerprint(path: &Path, seed: u64) -> std::result::Result<[u8; 32], String> {
-    let bytes = fs::read(path).map_err(|e| io_sentence(path, &e))?;
+    let bytes = fs::read(path).map_err(|e| io_sentence(&e))?;
     ImageReader::new(std::io::Cursor::new(&bytes))
         .with_guessed_format()
         .map_err(|e| e.to_string())?
@@ -135,7 +134,7 @@ fn share(hash: [u8; 32]) -> f64 {
 pub fn open(path: &Path) -> Result<RgbImage> {
     let reader = ImageReader::open(path)
         .and_then(ImageReader::with_guessed_format)
-        .map_err(|e| Error::input(shown(path), io_sentence(path, &e)))?;
+        .map_err(|e| Error::input(shown(path), io_sentence(&e)))?;
     let picture = reader.decode().map_err(|e| Error::input(shown(path), e))?;
     Ok(picture.into_rgb8())
 }

@@ -40,10 +40,10 @@ impl Journal {
         let path = folder.join("log.csv");
         let fresh = !path.exists();
         let log = OpenOptions::new().create(true).append(true).open(&path);
-        let mut log = log.map_err(|e| Error::output(shown(&path), io_sentence(&path, &e)))?;
+        let mut log = log.map_err(|e| Error::output(shown(&path), io_sentence(&e)))?;
         if fresh {
             let head = writeln!(log, "step,seconds,name,value");
-            head.map_err(|e| Error::output(shown(&path), io_sentence(&path, &e)))?;
+            head.map_err(|e| Error::output(shown(&path), io_sentence(&e)))?;
         }
         Ok(Self {
             folder: folder.to_owned(),
@@ -130,5 +130,5 @@ pub fn publish(path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()?;
         fs::rename(&part, path)
     };
-    write().map_err(|e| Error::output(shown(path), io_sentence(path, &e)))
+    write().map_err(|e| Error::output(shown(path), io_sentence(&e)))
 }

@@ -253,8 +253,7 @@ pub fn run(
     for (path, why) in &split.skipped {
         tell(Event::Warning(format!("skipped {}: {why}", shown(path))));
     }
-    fs::create_dir_all(&folder)
-        .map_err(|e| Error::output(shown(&folder), io_sentence(&folder, &e)))?;
+    fs::create_dir_all(&folder).map_err(|e| Error::output(shown(&folder), io_sentence(&e)))?;
     let exams = exams(
         &split.validation,
         config.check_photos,

@@ -31,7 +31,7 @@ use crate::{
 /// Parameters to start from: a model of ours of the same kind, or ImageNet SqueezeNet for the encoder of `squeeze`.
 fn initial(path: &Path, arch: &str) -> Result<BTreeMap<String, Tensor>> {
     let name = shown(path);
-    let bytes = fs::read(path).map_err(|e| Error::model(&name, io_sentence(path, &e)))?;
+    let bytes = fs::read(path).map_err(|e| Error::model(&name, io_sentence(&e)))?;
     match Checkpoint::parse(&bytes, &name) {
         Ok(model) if model.header.arch == arch => Ok(model.tensors),
         Ok(model) => Err(Error::model(
@@ -347,7 +347,7 @@ impl Trainer<'_> {
     /// Goes on from a saved state.
     pub fn restore(&mut self, path: &Path) -> Result<()> {
         let name = shown(path);
-        let bytes = fs::read(path).map_err(|e| Error::input(&name, io_sentence(path, &e)))?;
+        let bytes = fs::read(path).map_err(|e| Error::input(&name, io_sentence(&e)))?;
         let state: State = checkpoint::metadata(&bytes, STATE, &name)?;
         let schedule = |c: &Config| Config {
             steps: 0,
