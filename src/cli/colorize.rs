@@ -17,8 +17,18 @@ use crate::{
     net::{self, Colorizer},
 };
 
+const EXAMPLES: &str = "\
+Examples:
+  autochrome colorize film.mp4                          writes film.color.mp4
+  autochrome colorize film.mp4 --start 1:00 --duration 10 --preview sheet.png
+  autochrome colorize film.mkv -o film.mov --codec prores
+  autochrome colorize reel1.avi reel2.avi -o colored/
+  autochrome colorize scan_%05d.png -o film.mkv
+  cat film.ts | autochrome colorize - -o film.color.mkv";
+
 /// Flags of `colorize`.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct ColorizeArgs {
     /// Films, stills, numbered sequences (frame%04d.png), URLs, or - for standard input
     #[arg(required = true, value_name = "INPUT", value_hint = ValueHint::FilePath)]
@@ -29,18 +39,18 @@ pub struct ColorizeArgs {
     /// Overwrite an existing output
     #[arg(short, long)]
     force: bool,
-    #[command(flatten)]
-    source: SourceArgs,
-    #[command(flatten)]
-    encoding: EncodingArgs,
-    #[command(flatten)]
-    network: NetworkArgs,
     /// Draw a before/after sheet of a few frames into this PNG
     #[arg(long, value_name = "PNG", value_hint = ValueHint::FilePath)]
     preview: Option<PathBuf>,
     /// Print the summary as one JSON object a film on standard output
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    encoding: EncodingArgs,
+    #[command(flatten)]
+    network: NetworkArgs,
 }
 
 #[derive(Args)]
