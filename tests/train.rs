@@ -171,6 +171,7 @@ fn a_run_starts_from_a_model_of_its_own_kind_only() {
     .unwrap();
     let squeeze = Config {
         arch: "squeeze".into(),
+        size: 32,
         network: json!({}),
         ..tiny(1)
     };
@@ -200,7 +201,7 @@ fn the_encoder_starts_from_imagenet() {
     let config = Config {
         arch: "squeeze".into(),
         network: json!({}),
-        rate: 1e-9,
+        objectives: [("huber".to_owned(), 1.)].into(),
         ..tiny(1)
     };
     let job = Job {
@@ -364,6 +365,26 @@ fn settings_out_of_range_are_refused_by_name() {
         );
     }
     Config::default().validate().unwrap();
+}
+
+#[test]
+fn a_discriminator_that_is_too_deep_for_the_size_is_refused() {
+    let folder = photos(20);
+    let config = Config {
+        critic: serde_json::from_value(json!({ "channels": 8, "layers": 3 })).unwrap(),
+        ..tiny(1)
+    };
+    let error = train::run(
+        &config,
+        &job(folder.path(), "m.safetensors", false),
+        &never(),
+        &mut |_| (),
+    )
+    .unwrap_err();
+    assert!(
+        matches!(&error, Error::Usage(why) if why.contains("fewer layers")),
+        "{error}"
+    );
 }
 
 #[test]

@@ -30,6 +30,14 @@ impl Default for PatchGanConfig {
     }
 }
 
+impl PatchGanConfig {
+    /// The smallest picture side that gives at least one patch: 3 before the two layers of stride 1, doubled by each
+    /// of stride 2.
+    pub fn smallest_side(&self) -> usize {
+        3 << self.layers
+    }
+}
+
 /// See the module's description.
 pub struct PatchGan {
     first: Conv,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -74,6 +74,17 @@ impl<'a> Trainer<'a> {
                 "size {} must be a multiple of {stride} for {}",
                 config.size, config.arch
             )));
+        }
+        if config.weight("gan") > 0. {
+            let l = Tensor::zeros((1, 1, config.size, config.size), DType::F32, &device)?;
+            let side = generator.forward(&l, None)?.dim(2)?;
+            let least = config.critic.smallest_side();
+            if side < least {
+                return Err(Error::Usage(format!(
+                    "{} makes {side} px of chroma at size {}, a discriminator of {} layers needs {least}: take a larger size or fewer layers",
+                    config.arch, config.size, config.critic.layers
+                )));
+            }
         }
         let given = match init {
             None => BTreeMap::new(),
