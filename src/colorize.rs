@@ -121,7 +121,7 @@ pub fn run(
         stages.join(e);
         let sinks = stages.join(f);
         let meters = stages.finish()?;
-        // Both are there: a missing one is a failure that `finish` has told.
+        // They are there: missing sinks are a failure that `finish` has told.
         Ok::<_, Error>((sinks.unwrap_or_default(), meters))
     })?;
     let (written, draining) = publish(sinks, controls)?;

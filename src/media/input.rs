@@ -17,7 +17,7 @@ use std::{
 /// How to open an input.
 #[derive(Clone, Debug, Default)]
 pub struct InputOptions {
-    /// Demuxer name, where the file does not say (`--format` for standard input).
+    /// Demuxer name, where the file does not say (`--input-format`).
     pub format: Option<String>,
     /// `--input-option key=value`.
     pub options: Vec<(String, String)>,

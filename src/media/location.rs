@@ -107,10 +107,10 @@ impl Location {
             Exit => return Error::Stopped,
             _ if self.interrupted() => return Error::Stopped,
             InvalidData if self.name == "-" => {
-                "standard input is not media that FFmpeg can recognize; name its format with --format".into()
+                "standard input is not media that FFmpeg can recognize; name its format with --input-format".into()
             }
             InvalidData => "not a media file that FFmpeg can read, or one whose beginning is damaged; check it with \
-                            ffprobe, or name its format with --format"
+                            ffprobe, or name its format with --input-format"
                 .into(),
             ProtocolNotFound => "FFmpeg here does not know this kind of address; `ffmpeg -protocols` lists those it \
                                  knows"
@@ -134,7 +134,7 @@ fn is_set(flag: Option<&Arc<AtomicBool>>) -> bool {
 fn demuxer(name: &str) -> Result<ffmpeg::format::format::Input> {
     ffi::input_format(name).ok_or_else(|| {
         Error::Usage(format!(
-            "--format {name}: FFmpeg here reads no format of that name; `ffmpeg -demuxers` lists those it reads"
+            "--input-format {name}: FFmpeg here reads no format of that name; `ffmpeg -demuxers` lists those it reads"
         ))
     })
 }

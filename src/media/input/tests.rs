@@ -558,7 +558,7 @@ fn refusals_say_what_and_what_to_try() {
         (song, &plain, 3, "cover art"),
         (locked.clone(), &plain, 3, "encrypted"),
         ("nonesuch://host/film".into(), &plain, 3, "kind of address"),
-        (film.clone(), &format, 2, "--format nonesuch"),
+        (film.clone(), &format, 2, "--input-format nonesuch"),
         (film, &option, 2, "--input-option colour"),
     ];
     for (path, options, code, words) in cases {
