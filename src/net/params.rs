@@ -3,16 +3,14 @@
 //! candle's own variable map is unordered and its CPU generator cannot be seeded; here the order is that of the
 //! names, and each parameter draws from its own stream of (seed, name), whatever else the network holds.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Mutex,
-};
+use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
+use super::graph::Graph;
 use crate::error::{Error, Result};
 
 /// How a fresh parameter is drawn.
@@ -31,63 +29,108 @@ impl Init {
     }
 }
 
-/// Where parameters come from.
-enum Source {
-    /// Drawn from this seed, and trainable.
-    Seed(u64),
-    /// Given, and fixed. The names that were asked for are remembered.
-    Given(BTreeMap<String, Tensor>),
-}
-
-/// The parameters of one network. Building a network asks for each by name; see [`Scope::get`].
+/// The parameters of one network: those that gradients move, and statistics, which are only set.
 pub struct Params {
-    source: Source,
-    device: Device,
-    vars: Mutex<BTreeMap<String, Var>>,
-    asked: Mutex<BTreeSet<String>>,
+    trained: BTreeMap<String, Var>,
+    statistics: BTreeMap<String, Var>,
 }
 
 impl Params {
-    /// Trainable parameters, each drawn from (`seed`, its name).
-    pub fn seeded(seed: u64, device: &Device) -> Self {
-        Self::new(Source::Seed(seed), device)
+    /// Fresh parameters for `graph`, each drawn from (`seed`, its name).
+    ///
+    /// # Errors
+    /// A defect: two parameters of one name; out of memory.
+    pub fn seeded(graph: &Graph, seed: u64, device: &Device) -> Result<Self> {
+        let mut params = Self {
+            trained: BTreeMap::new(),
+            statistics: BTreeMap::new(),
+        };
+        for parameter in graph.parameters() {
+            let count = parameter.shape.iter().product();
+            let values = draw(seed, &parameter.name, count, parameter.init);
+            let var = Var::from_vec(values, parameter.shape, device)?;
+            let kind = match parameter.trained {
+                true => &mut params.trained,
+                false => &mut params.statistics,
+            };
+            if kind.insert(parameter.name.clone(), var).is_some() {
+                return Err(Error::internal(
+                    parameter.name,
+                    "two parameters have this name",
+                ));
+            }
+        }
+        Ok(params)
     }
 
-    /// Fixed parameters with these values, of any float type: a network for use, not for training.
-    pub fn given(values: BTreeMap<String, Tensor>, device: &Device) -> Self {
-        Self::new(Source::Given(values), device)
-    }
-
-    fn new(source: Source, device: &Device) -> Self {
-        Self {
-            source,
-            device: device.clone(),
-            vars: Mutex::default(),
-            asked: Mutex::default(),
+    /// Parameters for `graph` with these values, of any float type: all of them, and no others.
+    ///
+    /// # Errors
+    /// [`Error::Model`] where one is missing, of another shape, or unknown.
+    pub fn given(graph: &Graph, values: &BTreeMap<String, Tensor>, device: &Device) -> Result<Self> {
+        let mut params = Self {
+            trained: BTreeMap::new(),
+            statistics: BTreeMap::new(),
+        };
+        for parameter in graph.parameters() {
+            let name = parameter.name;
+            let Some(value) = values.get(&name) else {
+                return Err(Error::model(name, "the file lacks this parameter"));
+            };
+            if value.dims() != parameter.shape {
+                let (wants, has) = (parameter.shape, value.dims());
+                return Err(Error::model(
+                    name,
+                    format!("the network wants {wants:?}, the file has {has:?}"),
+                ));
+            }
+            let var = Var::from_tensor(&value.to_dtype(DType::F32)?.to_device(device)?)?;
+            match parameter.trained {
+                true => params.trained.insert(name, var),
+                false => params.statistics.insert(name, var),
+            };
+        }
+        match values.keys().find(|name| params.get(name).is_none()) {
+            Some(name) => Err(Error::model(name, "the network has no such parameter")),
+            None => Ok(params),
         }
     }
 
-    /// The root scope, from which a network is built.
-    pub fn root(&self) -> Scope<'_> {
-        Scope {
-            params: self,
-            prefix: String::new(),
-        }
+    /// The parameter of this name.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        let var = self.trained.get(name).or_else(|| self.statistics.get(name));
+        var.map(Var::as_tensor)
     }
 
-    /// The trainable parameters in the order of their names. Empty when the values were given.
-    pub fn vars(&self) -> BTreeMap<String, Var> {
-        self.vars.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    /// The parameters that gradients move, in the order of their names.
+    pub fn trained(&self) -> &BTreeMap<String, Var> {
+        &self.trained
     }
 
-    /// Sets trainable parameters by name; those not named in `values` keep theirs.
+    /// The statistics, in the order of their names.
+    pub fn statistics(&self) -> &BTreeMap<String, Var> {
+        &self.statistics
+    }
+
+    /// Every value by name, apart from the network: a copy.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn values(&self) -> Result<BTreeMap<String, Tensor>> {
+        let all = self.trained.iter().chain(&self.statistics);
+        // `copy` of a variable keeps its record of where it came from.
+        all.map(|(name, var)| Ok((name.clone(), var.as_detached_tensor().copy()?.detach())))
+            .collect()
+    }
+
+    /// Sets parameters by name; those not named in `values` keep theirs.
     ///
     /// # Errors
     /// [`Error::Model`] where a name is unknown or a shape differs.
     pub fn set(&self, values: &BTreeMap<String, Tensor>) -> Result<()> {
-        let vars = self.vars();
         for (name, value) in values {
-            let Some(var) = vars.get(name) else {
+            let var = self.trained.get(name).or_else(|| self.statistics.get(name));
+            let Some(var) = var else {
                 return Err(Error::model(name, "this network has no such parameter"));
             };
             if var.dims() != value.dims() {
@@ -97,76 +140,9 @@ impl Params {
                     format!("the parameter is {has:?}, the file has {given:?}"),
                 ));
             }
-            var.set(&value.to_dtype(DType::F32)?.to_device(&self.device)?)?;
+            var.set(&value.to_dtype(DType::F32)?.to_device(var.device())?)?;
         }
         Ok(())
-    }
-
-    /// Names that were given but that the network never asked for.
-    pub fn unused(&self) -> Vec<String> {
-        let Source::Given(values) = &self.source else {
-            return Vec::new();
-        };
-        let asked = self.asked.lock().unwrap_or_else(|e| e.into_inner());
-        let unused = values.keys().filter(|name| !asked.contains(*name));
-        unused.cloned().collect()
-    }
-
-    fn get(&self, name: String, shape: &[usize], init: Init) -> Result<Tensor> {
-        self.asked
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .insert(name.clone());
-        match &self.source {
-            Source::Given(values) => {
-                let Some(value) = values.get(&name) else {
-                    return Err(Error::model(name, "the file lacks this parameter"));
-                };
-                if value.dims() != shape {
-                    let has = value.dims();
-                    return Err(Error::model(
-                        name,
-                        format!("the network wants {shape:?}, the file has {has:?}"),
-                    ));
-                }
-                Ok(value.to_dtype(DType::F32)?.to_device(&self.device)?)
-            }
-            Source::Seed(seed) => {
-                let values = draw(*seed, &name, shape.iter().product(), init);
-                let var = Var::from_vec(values, shape, &self.device)?;
-                let tensor = var.as_tensor().clone();
-                let mut vars = self.vars.lock().unwrap_or_else(|e| e.into_inner());
-                if vars.insert(name.clone(), var).is_some() {
-                    return Err(Error::internal(name, "two parameters have this name"));
-                }
-                Ok(tensor)
-            }
-        }
-    }
-}
-
-/// A place in the tree of names: `scope.at("fire2").at("squeeze").get("weight", ..)` is `fire2.squeeze.weight`.
-pub struct Scope<'a> {
-    params: &'a Params,
-    prefix: String,
-}
-
-impl Scope<'_> {
-    /// The scope below this one.
-    pub fn at(&self, name: impl std::fmt::Display) -> Self {
-        Self {
-            params: self.params,
-            prefix: format!("{}{name}.", self.prefix),
-        }
-    }
-
-    /// The parameter `name` here: drawn by `init` if the parameters are seeded, else the given value.
-    ///
-    /// # Errors
-    /// [`Error::Model`] where the given values lack it or have another shape.
-    pub fn get(&self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
-        self.params
-            .get(format!("{}{name}", self.prefix), shape, init)
     }
 }
 

@@ -1,17 +1,14 @@
 //! The discriminator of pix2pix (Isola et al. 2017, arXiv 1611.07004): a small convolutional network that judges
 //! every patch of (lightness, chroma) as a real or a made-up pair.
 
-use candle_core::{Result as Candle, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    layers::{Conv, GroupNorm},
-    ops::{self, Window},
-    params::{Init, Scope},
+    graph::{Act, Graph},
+    unet::{conv4, norm},
 };
-use crate::error::Result;
 
-/// Sizes of a [`PatchGan`].
+/// Sizes of a discriminator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PatchGanConfig {
@@ -38,52 +35,17 @@ impl PatchGanConfig {
     }
 }
 
-/// See the module's description.
-pub struct PatchGan {
-    first: Conv,
-    rest: Vec<(Conv, GroupNorm)>,
-    last: Conv,
-}
-
-impl PatchGan {
-    /// Builds the network under `scope`.
-    pub fn new(scope: &Scope, config: &PatchGanConfig) -> Result<Self> {
-        let init = Init::Normal(0., 0.02);
-        let window = |stride| Window {
-            size: 4,
-            stride,
-            pad: 1,
-        };
-        let width = |layer: usize| config.channels << layer.min(3);
-        let layer = |i: usize| -> Result<_> {
-            let stride = if i < config.layers { 2 } else { 1 };
-            let (scope, sizes) = (scope.at(i), (width(i - 1), width(i)));
-            // The ReLU comes after the norm.
-            let conv = Conv::new(&scope.at("conv"), sizes, window(stride), 1., init)?;
-            Ok((
-                conv,
-                GroupNorm::new(&scope.at("norm"), width(i), width(i) / 8)?,
-            ))
-        };
-        Ok(Self {
-            first: Conv::new(&scope.at(0).at("conv"), (3, width(0)), window(2), 0.2, init)?,
-            rest: (1..=config.layers).map(layer).collect::<Result<_>>()?,
-            last: Conv::new(
-                &scope.at("last"),
-                (width(config.layers), 1),
-                window(1),
-                1.,
-                init,
-            )?,
-        })
+/// The network: L and ab `[N, H, W, 3]` in network units to one logit a patch, `[N, h, w, 1]`.
+pub fn graph(config: &PatchGanConfig) -> Graph {
+    const LEAKY: Act = Act::Leaky(0.2);
+    let width = |layer: usize| config.channels << layer.min(3);
+    let (mut g, x) = Graph::new(3);
+    let mut x = g.conv(x, conv4("0.conv".into(), width(0), 2).act(LEAKY));
+    for i in 1..=config.layers {
+        let stride = if i < config.layers { 2 } else { 1 };
+        x = g.conv(x, conv4(format!("{i}.conv"), width(i), stride));
+        x = g.norm(x, format!("{i}.norm"), norm(width(i)), LEAKY);
     }
-
-    /// `l` `[1, N, H, W]` and `ab` `[2, N, H, W]`, network units, to one logit a patch, `[1, N, h, w]`.
-    pub fn forward(&self, l: &Tensor, ab: &Tensor) -> Candle<Tensor> {
-        let mut x = self.first.forward(&Tensor::cat(&[l, ab], 0)?)?;
-        for (conv, norm) in &self.rest {
-            x = ops::leaky(&norm.forward(&conv.forward(&x)?)?, 0.2)?;
-        }
-        self.last.forward(&x)
-    }
+    g.conv(x, conv4("last".into(), 1, 1));
+    g
 }

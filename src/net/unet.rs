@@ -4,20 +4,15 @@
 //! Two changes, both so that a frame's colour cannot depend on its batch mates: group norm instead of batch norm
 //! (with the batch of 1 that the paper uses the two are close kin), and depth as a setting.
 
-use candle_core::{Result as Candle, Tensor};
-use rand::Rng;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Generator,
-    layers::{Conv, ConvTranspose, GroupNorm},
-    ops::{self, Window},
-    params::{Init, Scope},
+    graph::{Act, Conv, Graph, NormKind, RELU, Value, Window},
+    params::Init,
 };
 use crate::error::{Error, Result};
 
-/// Sizes of a [`UNet`].
+/// Sizes of a U-Net.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UNetConfig {
@@ -39,116 +34,59 @@ impl Default for UNetConfig {
     }
 }
 
-/// One level: down, what lies below, up. Numbered from the outside, 0.
-struct Level {
-    down: Conv,
-    down_norm: Option<GroupNorm>,
-    up: ConvTranspose,
-    up_norm: Option<GroupNorm>,
-    dropout: f32,
-}
-
-/// See the module's description.
-pub struct UNet {
-    levels: Vec<Level>,
-}
-
-impl UNet {
-    /// Builds the network under `scope`.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for a depth below 2 or above 8.
-    pub fn new(scope: &Scope, config: &UNetConfig) -> Result<Self> {
-        if !(2..=8).contains(&config.depth) {
-            return Err(Error::Usage(format!(
-                "U-Net depth {} is not within 2..=8",
-                config.depth
-            )));
-        }
-        let levels = (0..config.depth).map(|i| Level::new(&scope.at(i), config, i));
-        Ok(Self {
-            levels: levels.collect::<Result<_>>()?,
-        })
+/// The group norm that stands in for pix2pix's batch norm.
+pub fn norm(channels: usize) -> NormKind {
+    NormKind::Group {
+        groups: (channels / 8).max(1),
+        eps: 1e-5,
     }
 }
 
-impl Level {
-    fn new(scope: &Scope, config: &UNetConfig, i: usize) -> Result<Self> {
-        let window = Window {
-            size: 4,
-            stride: 2,
-            pad: 1,
-        };
-        let init = Init::Normal(0., 0.02);
-        let width = |level: usize| config.channels << level.min(3);
-        let (outermost, innermost) = (i == 0, i + 1 == config.depth);
-        let outside = |first| if outermost { first } else { width(i - 1) };
-        let below = if innermost { width(i) } else { 2 * width(i) };
-        let norm = |name: &str, channels: usize| {
-            GroupNorm::new(&scope.at(name), channels, (channels / 8).max(1))
-        };
-        Ok(Self {
-            down: Conv::new(&scope.at("down"), (outside(1), width(i)), window, 1., init)?,
-            down_norm: match outermost || innermost {
-                true => None,
-                false => Some(norm("down_norm", width(i))?),
-            },
-            up: ConvTranspose::new(&scope.at("up"), (below, outside(2)), window, init)?,
-            up_norm: match outermost {
-                true => None,
-                false => Some(norm("up_norm", outside(2))?),
-            },
-            dropout: match !innermost && i + 4 >= config.depth && i > 0 {
-                true => config.dropout,
-                false => 0.,
-            },
-        })
-    }
+/// A 4x4 convolution as pix2pix draws it.
+pub fn conv4(name: String, channels: usize, stride: usize) -> Conv {
+    Conv::new(name, channels, Window::new(4, stride, 1)).init(Init::Normal(0., 0.02))
 }
 
-/// From `x` at the outside of the first level to what that level gives back there, skip not yet joined.
-fn descend(levels: &[Level], x: &Tensor, noise: &mut Option<&mut ChaCha8Rng>) -> Candle<Tensor> {
-    let [level, below @ ..] = levels else {
-        return Ok(x.clone());
-    };
-    let mut inside = level.down.forward(x)?;
-    if let Some(norm) = &level.down_norm {
-        inside = norm.forward(&inside)?;
+/// The network. Levels are numbered from the outside, 0.
+///
+/// # Errors
+/// [`Error::Usage`] for a depth below 2 or above 8.
+pub fn graph(config: &UNetConfig) -> Result<Graph> {
+    if !(2..=8).contains(&config.depth) {
+        return Err(Error::Usage(format!(
+            "U-Net depth {} is not within 2..=8",
+            config.depth
+        )));
     }
-    let mut y = inside.clone();
-    if !below.is_empty() {
-        let returned = descend(below, &ops::leaky(&inside, 0.2)?, noise)?;
-        y = Tensor::cat(&[&inside, &returned], 0)?;
-    }
-    y = level.up.forward(&ops::leaky(&y, 0.)?)?;
-    if let Some(norm) = &level.up_norm {
-        y = norm.forward(&y)?;
-    }
-    match noise {
-        Some(rng) if level.dropout > 0. => dropped(&y, level.dropout, rng),
-        _ => Ok(y),
-    }
+    let (mut g, l) = Graph::new(1);
+    let y = level(&mut g, l, config, 0);
+    g.act(y, Act::Tanh);
+    Ok(g)
 }
 
-/// `x` with each value dropped with probability `p` and the others scaled to keep the mean.
-fn dropped(x: &Tensor, p: f32, rng: &mut ChaCha8Rng) -> Candle<Tensor> {
-    let keep = |_| {
-        if rng.random::<f32>() < p {
-            0.
-        } else {
-            1. / (1. - p)
-        }
-    };
-    let mask: Vec<f32> = (0..x.elem_count()).map(keep).collect();
-    x * Tensor::from_vec(mask, x.shape(), x.device())?
-}
-
-impl Generator for UNet {
-    fn stride(&self) -> usize {
-        1 << self.levels.len()
+/// From `x` at the outside of a level to what that level gives back there: down, what lies below, up.
+fn level(g: &mut Graph, x: Value, config: &UNetConfig, i: usize) -> Value {
+    let width = |level: usize| config.channels << level.min(3);
+    let (outermost, innermost) = (i == 0, i + 1 == config.depth);
+    let mut inside = g.conv(x, conv4(format!("{i}.down"), width(i), 2));
+    if !outermost && !innermost {
+        let kind = norm(width(i));
+        inside = g.norm(inside, format!("{i}.down_norm"), kind, Act::None);
     }
-
-    fn forward(&self, l: &Tensor, mut noise: Option<&mut ChaCha8Rng>) -> Candle<Tensor> {
-        descend(&self.levels, l, &mut noise)?.tanh()
+    let mut y = inside;
+    if !innermost {
+        let below = g.act(inside, Act::Leaky(0.2));
+        let returned = level(g, below, config, i + 1);
+        y = g.cat(inside, returned);
     }
+    y = g.act(y, RELU);
+    let outside = if outermost { 2 } else { width(i - 1) };
+    y = g.conv(y, conv4(format!("{i}.up"), outside, 2).transposed());
+    if !outermost {
+        y = g.norm(y, format!("{i}.up_norm"), norm(outside), Act::None);
+    }
+    if config.dropout > 0. && !innermost && i > 0 && i + 4 >= config.depth {
+        y = g.dropout(y, config.dropout);
+    }
+    y
 }

@@ -1,0 +1,824 @@
+//! A [`Graph`] compiled for one size of picture on the CPU.
+//!
+//! Compiling folds batch norms into the convolutions before them, leaves bias, activation and sums to oneDNN, packs
+//! the weights, and decides which memory each picture has. Three identities save work:
+//! - a convolution of joined pictures is the sum of convolutions of each, so nothing is joined;
+//! - a 1x1 convolution of an enlarged picture is the enlarged convolution of the small one;
+//! - pooling, activations and means work on joined pictures one by one.
+//!
+//! A [`Worker`] runs it on one thread, one picture at a time, in memory of its own that is made once.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytemuck::Pod;
+use half::bf16;
+
+use super::{
+    buffer::Buffer,
+    kernels::{self, Number, Size},
+    onednn::{self, Call, Extras, Packed, Shape},
+};
+use crate::net::{
+    graph::{self, Act, Graph, NormKind, Op, Window},
+    params::Params,
+};
+
+/// Why a plan cannot be made or run, in words.
+pub type Result<T> = std::result::Result<T, String>;
+
+/// A picture in memory.
+#[derive(Clone, Copy, Debug)]
+struct Picture {
+    h: usize,
+    w: usize,
+    c: usize,
+    /// Whether its values are bf16 instead of f32.
+    narrow: bool,
+}
+
+impl Picture {
+    fn len(&self) -> usize {
+        self.h * self.w * self.c
+    }
+
+    fn bytes(&self) -> usize {
+        self.len() * if self.narrow { 2 } else { 4 }
+    }
+
+    fn size(&self) -> Size {
+        (1, self.h, self.w, self.c)
+    }
+}
+
+/// What is done in one step, from the first of its sources to its destination.
+enum Work {
+    /// Between f32 and bf16.
+    Convert,
+    /// The same.
+    Copy,
+    /// A convolution: which.
+    Conv(usize),
+    /// Larger by a factor.
+    Up(usize),
+    MaxPool,
+    Mean,
+    /// The source added to what stands in the destination, again and again if it is smaller.
+    Add,
+    /// Its channels into the destination's from this one on.
+    Place(usize),
+    /// What follows happens to the destination alone.
+    BiasAct(Vec<f32>, Act),
+    Act(Act),
+    Affine(Vec<f32>, Vec<f32>, Act),
+    GroupNorm {
+        groups: usize,
+        eps: f32,
+        weight: Vec<f32>,
+        bias: Vec<f32>,
+        act: Act,
+    },
+}
+
+impl Work {
+    /// Whether it also reads what stands in the destination.
+    fn reads_destination(&self, convs: &[Arc<Packed>], sums: &[bool]) -> bool {
+        match self {
+            Self::Conv(i) => convs.get(*i).is_some() && sums[*i],
+            Self::Add
+            | Self::Place(_)
+            | Self::BiasAct(..)
+            | Self::Act(_)
+            | Self::Affine(..)
+            | Self::GroupNorm { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+struct Step {
+    work: Work,
+    /// The picture that it reads; for work on the destination alone, that one.
+    src: usize,
+    dst: usize,
+}
+
+/// A compiled network.
+pub struct Plan {
+    pictures: Vec<Picture>,
+    steps: Vec<Step>,
+    convs: Vec<Arc<Packed>>,
+    /// The memory of each picture.
+    slots: Vec<usize>,
+    /// Bytes of each memory.
+    room: Vec<usize>,
+    /// Most channels of any picture.
+    channels: usize,
+    scratch: usize,
+    input: usize,
+    output: usize,
+}
+
+/// A part of a graph's value: a picture, to be seen enlarged.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    picture: usize,
+    up: usize,
+}
+
+/// A convolution with what was folded into it.
+struct Folded<'a> {
+    conv: &'a graph::Conv,
+    weight: Vec<f32>,
+    bias: Option<Vec<f32>>,
+    act: Act,
+}
+
+struct Compiler<'a> {
+    graph: &'a Graph,
+    params: &'a Params,
+    narrow: bool,
+    plan: Plan,
+    /// Whether each convolution adds to its destination.
+    sums: Vec<bool>,
+    /// The pieces of each value, side by side.
+    values: Vec<Vec<Piece>>,
+    /// Convolutions whose result waits to be added to something.
+    waiting: HashMap<usize, (Folded<'a>, Vec<Piece>)>,
+    /// The only user of each value, if there is one alone.
+    user: Vec<Option<usize>>,
+    /// The last convolution, which stays f32.
+    head: usize,
+}
+
+impl Plan {
+    /// Compiles `graph` for pictures of `h` x `w`; with `narrow`, pictures and weights but those of the last
+    /// convolution are bf16.
+    ///
+    /// # Errors
+    /// No oneDNN, or a shape that it has no fast implementation of.
+    pub fn compile(graph: &Graph, params: &Params, size: (usize, usize), narrow: bool) -> Result<Self> {
+        onednn::version()?;
+        let nodes = graph.nodes();
+        let mut user = vec![None; nodes.len()];
+        let uses = graph.uses();
+        for (i, node) in nodes.iter().enumerate() {
+            for input in &node.inputs {
+                user[input.index()] = (uses[input.index()] == 1).then_some(i);
+            }
+        }
+        let is_conv = |node: &graph::Node| matches!(node.op, Op::Conv(_));
+        let mut compiler = Compiler {
+            graph,
+            params,
+            narrow,
+            plan: Self {
+                pictures: Vec::new(),
+                steps: Vec::new(),
+                convs: Vec::new(),
+                slots: Vec::new(),
+                room: Vec::new(),
+                channels: 0,
+                scratch: 0,
+                input: 0,
+                output: 0,
+            },
+            sums: Vec::new(),
+            values: Vec::new(),
+            waiting: HashMap::new(),
+            user,
+            head: nodes.iter().rposition(is_conv).unwrap_or(0),
+        };
+        compiler.run(size)?;
+        let Compiler { mut plan, sums, .. } = compiler;
+        plan.place(&sums);
+        plan.channels = plan.pictures.iter().map(|p| p.c).max().unwrap_or(0);
+        plan.scratch = plan.convs.iter().map(|c| c.scratch()).max().unwrap_or(0);
+        Ok(plan)
+    }
+
+    /// Which implementations the convolutions have, in their order.
+    pub fn implementations(&self) -> Vec<String> {
+        self.convs.iter().map(|conv| conv.implementation()).collect()
+    }
+
+    /// Height, width and channels of the result.
+    pub fn result(&self) -> (usize, usize, usize) {
+        let Picture { h, w, c, .. } = self.pictures[self.output];
+        (h, w, c)
+    }
+
+    /// Gives every picture memory; one whose last reader makes another in place hands its memory on.
+    fn place(&mut self, sums: &[bool]) {
+        let mut last = vec![0; self.pictures.len()];
+        for (i, step) in self.steps.iter().enumerate() {
+            last[step.src] = i;
+            last[step.dst] = last[step.dst].max(i);
+        }
+        last[self.output] = usize::MAX;
+        self.slots = vec![usize::MAX; self.pictures.len()];
+        let mut free: Vec<usize> = Vec::new();
+        let mut take = |bytes: usize, free: &mut Vec<usize>, room: &mut Vec<usize>| {
+            // The smallest that is large enough, else the largest, which grows.
+            let fits = |slot: &usize| room[*slot] >= bytes;
+            let best = free.iter().copied().filter(fits).min_by_key(|s| room[*s]);
+            let best = best.or_else(|| free.iter().copied().max_by_key(|s| room[*s]));
+            match best {
+                Some(slot) => {
+                    free.retain(|s| *s != slot);
+                    room[slot] = room[slot].max(bytes);
+                    slot
+                }
+                None => {
+                    room.push(bytes);
+                    room.len() - 1
+                }
+            }
+        };
+        self.slots[self.input] = take(
+            self.pictures[self.input].bytes(),
+            &mut free,
+            &mut self.room,
+        );
+        for (i, step) in self.steps.iter().enumerate() {
+            let (src, dst) = (step.src, step.dst);
+            if self.slots[dst] == usize::MAX {
+                debug_assert!(!step.work.reads_destination(&self.convs, sums));
+                let hand_on = matches!(step.work, Work::Copy) && last[src] == i;
+                self.slots[dst] = match hand_on {
+                    true => self.slots[src],
+                    false => take(self.pictures[dst].bytes(), &mut free, &mut self.room),
+                };
+            }
+            for picture in [src, dst] {
+                let shared = self.slots[src] == self.slots[dst] && picture == src && src != dst;
+                if last[picture] == i && !shared && !free.contains(&self.slots[picture]) {
+                    free.push(self.slots[picture]);
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Compiler<'a> {
+    fn run(&mut self, size: (usize, usize)) -> Result<()> {
+        let sizes = self.graph.sizes(size);
+        if sizes.iter().any(|(h, w)| *h == 0 || *w == 0) {
+            return Err(format!("a picture of {size:?} is too small for this network"));
+        }
+        for (i, node) in self.graph.nodes().iter().enumerate() {
+            let made = self.node(i, node, sizes[i])?;
+            self.values.push(made);
+        }
+        let output = self.whole(self.graph.output().index())?;
+        let output = self.converted(output, false);
+        self.plan.output = output;
+        Ok(())
+    }
+
+    fn node(&mut self, i: usize, node: &'a graph::Node, (h, w): (usize, usize)) -> Result<Vec<Piece>> {
+        let input = |at: usize| node.inputs[at].index();
+        match &node.op {
+            Op::Input { channels } => {
+                let picture = self.picture(h, w, *channels, false);
+                self.plan.input = picture;
+                let picture = self.converted(picture, self.narrow);
+                Ok(vec![Piece { picture, up: 1 }])
+            }
+            Op::Conv(conv) => {
+                let folded = self.fold(i, conv)?;
+                let pieces = self.values[input(0)].clone();
+                let last = self.last_folded(i);
+                if self.adds_later(last) {
+                    self.waiting.insert(last, (folded, pieces));
+                    return Ok(Vec::new());
+                }
+                self.conv(i, folded, pieces, (h, w), None)
+            }
+            // Folded into the convolution before it.
+            Op::Norm { .. } if self.folds(input(0)) == Some(i) => {
+                Ok(std::mem::take(&mut self.values[input(0)]))
+            }
+            Op::Norm { name, kind, act } => {
+                let src = self.whole(input(0))?;
+                let work = self.norm(name, *kind, *act)?;
+                Ok(self.in_place(src, work))
+            }
+            Op::Act { act } => {
+                let pieces = self.values[input(0)].clone();
+                let each = |piece: Piece| Piece {
+                    picture: self.in_place(piece.picture, Work::Act(*act))[0].picture,
+                    up: piece.up,
+                };
+                Ok(pieces.into_iter().map(each).collect())
+            }
+            Op::Cat => {
+                let mut pieces = self.values[input(0)].clone();
+                pieces.extend(&self.values[input(1)]);
+                Ok(pieces)
+            }
+            Op::Add => self.add(i, (input(0), input(1)), (h, w)),
+            Op::Up { factor } => {
+                let larger = |p: &Piece| Piece {
+                    up: p.up * factor,
+                    ..*p
+                };
+                Ok(self.values[input(0)].iter().map(larger).collect())
+            }
+            Op::MaxPool => self.each(input(0), |c, piece| {
+                let src = c.enlarged(piece);
+                let Picture { h, w, c: ch, narrow } = c.plan.pictures[src];
+                let dst = c.picture(h / 2, w / 2, ch, narrow);
+                c.step(Work::MaxPool, src, dst)
+            }),
+            // The mean of an enlarged picture is that of the small one.
+            Op::Mean => self.each(input(0), |c, piece| {
+                let Picture { c: ch, narrow, .. } = c.plan.pictures[piece.picture];
+                let dst = c.picture(1, 1, ch, narrow);
+                c.step(Work::Mean, piece.picture, dst)
+            }),
+            Op::Dropout { .. } => Ok(self.values[input(0)].clone()),
+        }
+    }
+
+    /// The norm that folds into convolution `i`, if one follows it alone.
+    fn folds(&self, i: usize) -> Option<usize> {
+        let nodes = self.graph.nodes();
+        let user = self.user[i]?;
+        match (&nodes[i].op, &nodes[user].op) {
+            (Op::Conv(conv), Op::Norm { kind: NormKind::Batch { .. }, .. })
+                if conv.act == Act::None && !conv.transposed =>
+            {
+                Some(user)
+            }
+            _ => None,
+        }
+    }
+
+    /// The node whose value convolution `i` makes once folded.
+    fn last_folded(&self, i: usize) -> usize {
+        self.folds(i).unwrap_or(i)
+    }
+
+    /// Whether value `i`, of a convolution with nothing after it, is only ever added to one of the same size that is
+    /// there already.
+    fn adds_later(&self, i: usize) -> bool {
+        let nodes = self.graph.nodes();
+        let Some(user) = self.user[i] else {
+            return false;
+        };
+        let act = match &nodes[i].op {
+            Op::Norm { act, .. } => *act,
+            Op::Conv(conv) if !conv.transposed => conv.act,
+            _ => return false,
+        };
+        let inputs = &nodes[user].inputs;
+        let other = inputs.iter().find(|input| input.index() != i);
+        matches!(nodes[user].op, Op::Add)
+            && act == Act::None
+            && inputs[0].index() == i
+            && other.is_some_and(|other| {
+                let pieces = self.values.get(other.index());
+                pieces.is_some_and(|p| p.len() == 1 && p[0].up == 1)
+            })
+    }
+
+    fn fold(&self, i: usize, conv: &'a graph::Conv) -> Result<Folded<'a>> {
+        let mut weight = self.parameter(&conv.name, "weight")?;
+        let mut bias = match conv.bias {
+            true => Some(self.parameter(&conv.name, "bias")?),
+            false => None,
+        };
+        let mut act = conv.act;
+        if let Some(norm) = self.folds(i)
+            && let Op::Norm { name, kind, act: a } = &self.graph.nodes()[norm].op
+        {
+            let (scale, shift) = self.affine(name, *kind)?;
+            let each = weight.len() / conv.channels;
+            for (weights, scale) in weight.chunks_exact_mut(each).zip(&scale) {
+                weights.iter_mut().for_each(|w| *w *= scale);
+            }
+            let before = bias.take().unwrap_or_else(|| vec![0.; conv.channels]);
+            let terms = before.iter().zip(&scale).zip(&shift);
+            bias = Some(terms.map(|((b, scale), shift)| b * scale + shift).collect());
+            act = *a;
+        }
+        Ok(Folded {
+            conv,
+            weight,
+            bias,
+            act,
+        })
+    }
+
+    /// A batch norm's running statistics, scale and shift as one scale and shift.
+    fn affine(&self, name: &str, kind: NormKind) -> Result<(Vec<f32>, Vec<f32>)> {
+        let of = |what: &str| self.parameter(name, what);
+        let eps = match kind {
+            NormKind::Batch { eps } | NormKind::Group { eps, .. } => eps,
+        };
+        let (mean, variance) = (of("running_mean")?, of("running_var")?);
+        let (weight, bias) = (of("weight")?, of("bias")?);
+        let scale: Vec<f32> = weight
+            .iter()
+            .zip(&variance)
+            .map(|(w, v)| w / (v + eps).sqrt())
+            .collect();
+        let terms = bias.iter().zip(mean.iter().zip(&scale));
+        let shift = terms.map(|(b, (m, s))| b - m * s).collect();
+        Ok((scale, shift))
+    }
+
+    fn norm(&self, name: &str, kind: NormKind, act: Act) -> Result<Work> {
+        match kind {
+            NormKind::Batch { .. } => {
+                let (scale, shift) = self.affine(name, kind)?;
+                Ok(Work::Affine(scale, shift, act))
+            }
+            NormKind::Group { groups, eps } => Ok(Work::GroupNorm {
+                groups,
+                eps,
+                weight: self.parameter(name, "weight")?,
+                bias: self.parameter(name, "bias")?,
+                act,
+            }),
+        }
+    }
+
+    fn parameter(&self, name: &str, what: &str) -> Result<Vec<f32>> {
+        let name = format!("{name}.{what}");
+        let tensor = self.params.get(&name).ok_or_else(|| format!("no parameter {name}"))?;
+        let values = tensor.flatten_all().and_then(|t| t.to_vec1());
+        values.map_err(|e| e.to_string())
+    }
+
+    /// A convolution of the pieces of its input. With `onto`, its result is added to that picture, in place.
+    fn conv(
+        &mut self,
+        node: usize,
+        folded: Folded,
+        pieces: Vec<Piece>,
+        (h, w): (usize, usize),
+        onto: Option<usize>,
+    ) -> Result<Vec<Piece>> {
+        let conv = folded.conv;
+        let narrow = self.narrow && node != self.head;
+        let result_narrow = narrow && !self.feeds_head(self.last_folded(node));
+        if conv.transposed {
+            let src = self.whole_of(pieces)?;
+            return self.transposed(folded, src, (h, w), (narrow, result_narrow));
+        }
+        let pieces = match conv.groups {
+            1 => pieces,
+            _ => vec![Piece {
+                picture: self.whole_of(pieces)?,
+                up: 1,
+            }],
+        };
+        // 1x1: what is small stays small, is convolved first and then enlarged.
+        let point = conv.window == Window::same(1, 1) && onto.is_none();
+        let small = pieces.iter().map(|p| p.up).filter(|up| point && *up > 1).max();
+        let (mut first, mut rest) = (Vec::new(), Vec::new());
+        let mut channel = 0;
+        for piece in pieces {
+            let channels = self.plan.pictures[piece.picture].c;
+            let part = (piece, channel);
+            match small {
+                Some(up) if piece.up == up => first.push(part),
+                _ => rest.push(part),
+            }
+            channel += channels;
+        }
+        let mut sum = onto.is_some();
+        let mut dst = onto;
+        let whole = (first.is_empty(), rest.is_empty());
+        for (parts, is_small) in [(first, true), (rest, false)] {
+            let count = parts.len();
+            for (at, (piece, channel)) in parts.into_iter().enumerate() {
+                let src = match is_small {
+                    true => piece.picture,
+                    false => self.enlarged(piece),
+                };
+                let src = self.converted(src, narrow);
+                let last = at + 1 == count && (!is_small || whole.1);
+                let (ph, pw) = match is_small {
+                    true => (h / piece.up, w / piece.up),
+                    false => (h, w),
+                };
+                let dst = *dst.get_or_insert_with(|| {
+                    self.picture(ph, pw, conv.channels, result_narrow)
+                });
+                self.part(&folded, (src, channel), dst, (sum, last, narrow))?;
+                sum = true;
+            }
+            if is_small && !whole.0 {
+                let up = small.unwrap_or(1);
+                let picture = dst.ok_or("a convolution of nothing")?;
+                if whole.1 {
+                    return Ok(vec![Piece { picture, up }]);
+                }
+                dst = Some(self.enlarged(Piece { picture, up }));
+            }
+        }
+        let picture = dst.ok_or("a convolution of nothing")?;
+        if !onednn::fuses(folded.act) {
+            self.plan.steps.push(Step {
+                work: Work::Act(folded.act),
+                src: picture,
+                dst: picture,
+            });
+        }
+        Ok(vec![Piece { picture, up: 1 }])
+    }
+
+    /// The convolution of one picture with its part of the weights, channels from `channel` on; the `last` part has
+    /// bias and activation.
+    fn part(
+        &mut self,
+        folded: &Folded,
+        (src, channel): (usize, usize),
+        dst: usize,
+        (sum, last, narrow): (bool, bool, bool),
+    ) -> Result<()> {
+        let conv = folded.conv;
+        let (from, to) = (self.plan.pictures[src], self.plan.pictures[dst]);
+        let shape = Shape {
+            n: 1,
+            h: from.h,
+            w: from.w,
+            inputs: from.c,
+            outputs: conv.channels,
+            window: conv.window,
+            groups: conv.groups,
+        };
+        let taps = conv.window.size * conv.window.size;
+        let each = folded.weight.len() / conv.channels;
+        let wanted = channel * taps..(channel + from.c / conv.groups) * taps;
+        let weight: Vec<f32> = folded
+            .weight
+            .chunks_exact(each)
+            .flat_map(|weights| &weights[wanted.clone()])
+            .copied()
+            .collect();
+        let fuses = last && onednn::fuses(folded.act);
+        let extras = Extras {
+            sum,
+            act: if fuses { folded.act } else { Act::None },
+            bf16: narrow,
+            result_bf16: to.narrow,
+        };
+        let bias = folded.bias.clone().filter(|_| last);
+        let packed = Packed::new(shape, &weight, bias, extras)?;
+        self.push_conv(packed, sum, src, dst);
+        Ok(())
+    }
+
+    fn push_conv(&mut self, packed: Packed, sum: bool, src: usize, dst: usize) {
+        self.plan.convs.push(Arc::new(packed));
+        self.sums.push(sum);
+        let work = Work::Conv(self.plan.convs.len() - 1);
+        self.step(work, src, dst);
+    }
+
+    fn transposed(
+        &mut self,
+        folded: Folded,
+        src: usize,
+        (h, w): (usize, usize),
+        (narrow, result_narrow): (bool, bool),
+    ) -> Result<Vec<Piece>> {
+        let conv = folded.conv;
+        let src = self.converted(src, narrow);
+        let shape = Shape {
+            n: 1,
+            h,
+            w,
+            inputs: conv.channels,
+            outputs: self.plan.pictures[src].c,
+            window: conv.window,
+            groups: conv.groups,
+        };
+        let dst = self.picture(h, w, conv.channels, false);
+        let packed = Packed::transposed(shape, &folded.weight, narrow)?;
+        self.push_conv(packed, false, src, dst);
+        let bias = folded.bias.unwrap_or_else(|| vec![0.; conv.channels]);
+        self.step(Work::BiasAct(bias, folded.act), dst, dst);
+        let picture = self.converted(dst, result_narrow);
+        Ok(vec![Piece { picture, up: 1 }])
+    }
+
+    /// Whether the last convolution is all that uses value `i`.
+    fn feeds_head(&self, i: usize) -> bool {
+        i >= self.head || self.user[i] == Some(self.head)
+    }
+
+    fn add(&mut self, i: usize, (a, b): (usize, usize), size: (usize, usize)) -> Result<Vec<Piece>> {
+        if let Some((folded, pieces)) = self.waiting.remove(&a) {
+            let other = self.values[b][0].picture;
+            let onto = self.copied(other);
+            return self.conv(i, folded, pieces, size, Some(onto));
+        }
+        let (a, b) = (self.whole(a)?, self.whole(b)?);
+        let dst = self.copied(a);
+        let b = self.converted(b, self.plan.pictures[dst].narrow);
+        Ok(vec![self.step(Work::Add, b, dst)])
+    }
+
+    /// The same for every piece of a value.
+    fn each(&mut self, value: usize, f: impl Fn(&mut Self, Piece) -> Piece) -> Result<Vec<Piece>> {
+        let pieces = self.values[value].clone();
+        Ok(pieces.into_iter().map(|piece| f(self, piece)).collect())
+    }
+
+    fn picture(&mut self, h: usize, w: usize, c: usize, narrow: bool) -> usize {
+        self.plan.pictures.push(Picture { h, w, c, narrow });
+        self.plan.pictures.len() - 1
+    }
+
+    fn step(&mut self, work: Work, src: usize, dst: usize) -> Piece {
+        self.plan.steps.push(Step { work, src, dst });
+        Piece {
+            picture: dst,
+            up: 1,
+        }
+    }
+
+    /// A copy, which costs nothing where the original is not read again.
+    fn copied(&mut self, src: usize) -> usize {
+        let Picture { h, w, c, narrow } = self.plan.pictures[src];
+        let dst = self.picture(h, w, c, narrow);
+        self.step(Work::Copy, src, dst).picture
+    }
+
+    fn in_place(&mut self, src: usize, work: Work) -> Vec<Piece> {
+        let dst = self.copied(src);
+        vec![self.step(work, dst, dst)]
+    }
+
+    fn converted(&mut self, src: usize, narrow: bool) -> usize {
+        let picture = self.plan.pictures[src];
+        if picture.narrow == narrow {
+            return src;
+        }
+        let dst = self.picture(picture.h, picture.w, picture.c, narrow);
+        self.step(Work::Convert, src, dst).picture
+    }
+
+    fn enlarged(&mut self, piece: Piece) -> usize {
+        if piece.up == 1 {
+            return piece.picture;
+        }
+        let Picture { h, w, c, narrow } = self.plan.pictures[piece.picture];
+        let dst = self.picture(h * piece.up, w * piece.up, c, narrow);
+        self.step(Work::Up(piece.up), piece.picture, dst).picture
+    }
+
+    /// Value `i` as one picture.
+    fn whole(&mut self, i: usize) -> Result<usize> {
+        let pieces = self.values[i].clone();
+        self.whole_of(pieces)
+    }
+
+    fn whole_of(&mut self, pieces: Vec<Piece>) -> Result<usize> {
+        let parts: Vec<usize> = pieces.into_iter().map(|piece| self.enlarged(piece)).collect();
+        let [first, others @ ..] = &parts[..] else {
+            return Err("a value without pieces".into());
+        };
+        if others.is_empty() {
+            return Ok(*first);
+        }
+        let channels = parts.iter().map(|p| self.plan.pictures[*p].c).sum();
+        let Picture { h, w, narrow, .. } = self.plan.pictures[*first];
+        let dst = self.picture(h, w, channels, narrow);
+        let mut channel = 0;
+        for part in parts {
+            let part = self.converted(part, narrow);
+            self.step(Work::Place(channel), part, dst);
+            channel += self.plan.pictures[part].c;
+        }
+        Ok(dst)
+    }
+}
+
+/// A plan with memory to run it on one thread.
+pub struct Worker {
+    plan: Arc<Plan>,
+    calls: Vec<Call>,
+    memory: Vec<Buffer>,
+    scratch: Buffer,
+    room: Vec<f32>,
+}
+
+impl Worker {
+    /// Memory for `plan`.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn new(plan: Arc<Plan>) -> Result<Self> {
+        let mut scratch = Buffer::default();
+        scratch.reserve(plan.scratch);
+        Ok(Self {
+            calls: plan.convs.iter().cloned().map(Call::new).collect::<Result<_>>()?,
+            memory: plan.room.iter().map(|bytes| Buffer::new(*bytes)).collect(),
+            scratch,
+            room: vec![0.; 2 * plan.channels],
+            plan,
+        })
+    }
+
+    /// One picture of dense `[h, w, c]` values to the network's result, `[h', w', c']`.
+    ///
+    /// # Errors
+    /// A defect.
+    pub fn run(&mut self, input: &[f32]) -> Result<&[f32]> {
+        let plan = self.plan.clone();
+        let first = plan.pictures[plan.input];
+        if input.len() != first.len() {
+            return Err(format!("{} values are no picture of {first:?}", input.len()));
+        }
+        self.memory[plan.slots[plan.input]]
+            .values_mut(input.len())
+            .copy_from_slice(input);
+        for step in &plan.steps {
+            self.step(&plan, step)?;
+        }
+        let output = plan.pictures[plan.output];
+        Ok(self.memory[plan.slots[plan.output]].values(output.len()))
+    }
+
+    fn step(&mut self, plan: &Plan, step: &Step) -> Result<()> {
+        let (from, to) = (plan.pictures[step.src], plan.pictures[step.dst]);
+        let (src, dst) = (plan.slots[step.src], plan.slots[step.dst]);
+        // Taken out for the while, so that the source can be borrowed beside it.
+        let mut out = std::mem::take(&mut self.memory[dst]);
+        let source = &self.memory[src];
+        let done = match &step.work {
+            Work::Conv(i) => {
+                let bytes = out.values_mut::<u8>(to.bytes());
+                let scratch = self.scratch.reserve(plan.scratch);
+                self.calls[*i].run(source.values(from.bytes()), bytes, scratch)
+            }
+            Work::Convert => {
+                convert(source, from, &mut out);
+                Ok(())
+            }
+            Work::Copy if src == dst => Ok(()),
+            work => {
+                match to.narrow {
+                    false => plain::<f32>(work, (source, from), (&mut out, to), &mut self.room),
+                    true => plain::<bf16>(work, (source, from), (&mut out, to), &mut self.room),
+                }
+                Ok(())
+            }
+        };
+        self.memory[dst] = out;
+        done
+    }
+}
+
+fn convert(source: &Buffer, from: Picture, out: &mut Buffer) {
+    fn all<A: Number, B: Number>(a: &[A], b: &mut [B]) {
+        a.iter().zip(b).for_each(|(a, b)| *b = B::narrow(a.wide()));
+    }
+    let len = from.len();
+    match from.narrow {
+        false => all::<f32, bf16>(source.values(len), out.values_mut(len)),
+        true => all::<bf16, f32>(source.values(len), out.values_mut(len)),
+    }
+}
+
+/// The work that is done by plain loops.
+fn plain<T: Number + Pod>(
+    work: &Work,
+    (source, from): (&Buffer, Picture),
+    (out, to): (&mut Buffer, Picture),
+    room: &mut [f32],
+) {
+    let y: &mut [T] = out.values_mut(to.len());
+    // Work on the destination alone has no source: its memory has been taken out.
+    match work {
+        Work::BiasAct(bias, act) => return kernels::bias_act_in_place(y, bias, *act),
+        Work::Act(act) => return kernels::act_in_place(y, *act),
+        Work::Affine(scale, shift, act) => return kernels::affine_in_place(y, scale, shift, *act),
+        Work::GroupNorm {
+            groups,
+            eps,
+            weight,
+            bias,
+            act,
+        } => {
+            let room = &mut room[..2 * to.c];
+            return kernels::group_norm_in_place(y, *groups, *eps, (weight, bias), *act, room);
+        }
+        _ => {}
+    }
+    let x: &[T] = source.values(from.len());
+    match work {
+        Work::Copy => y.copy_from_slice(x),
+        Work::Up(factor) => kernels::up(x, from.size(), *factor, y),
+        Work::MaxPool => kernels::max_pool(x, from.size(), y),
+        Work::Mean => kernels::mean_into(x, &mut room[..from.c], y),
+        Work::Add => kernels::add(y, x),
+        Work::Place(channel) => kernels::place(x, from.c, y, to.c, *channel),
+        _ => {}
+    }
+}
