@@ -539,7 +539,7 @@ def main():
     found = time_inference(libraries, l, threads, rounds)
     found["step", "PyTorch"] = time_training(trainer, batch, threads, rounds)
     print(f"frames of {l.shape[3]}x{l.shape[2]}; training: {bench['batch']} crops of {bench['size']}x{bench['size']}")
-    table(found | {(key, "ours"): ms for key, ms in bench["rust"].items()})
+    table(found | {(key, "ours"): ms for key, ms in bench.get("rust", {}).items()})
 
 
 if __name__ == "__main__":
