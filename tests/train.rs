@@ -254,6 +254,19 @@ fn an_earlier_run_is_neither_overwritten_nor_resumed_with_other_settings() {
 }
 
 #[test]
+fn a_run_resumes_with_more_or_less_memory_for_photographs() {
+    let folder = photos(20);
+    let job = |resume| job(folder.path(), "m.safetensors", resume);
+    train::run(&tiny(1), &job(false), &never(), &mut |_| ()).unwrap();
+    let other = Config {
+        cache_mb: 0,
+        ..tiny(2)
+    };
+    let trained = train::run(&other, &job(true), &never(), &mut |_| ()).unwrap();
+    assert_eq!(trained.steps, 2);
+}
+
+#[test]
 fn corrupt_pictures_are_skipped_and_named() {
     let folder = photos(30);
     let bad = folder.path().join("photos/bad.jpg");
@@ -355,6 +368,13 @@ fn settings_out_of_range_are_refused_by_name() {
                 ..tiny(1)
             },
             "smallest_crop",
+        ),
+        (
+            Config {
+                cache_mb: usize::MAX,
+                ..tiny(1)
+            },
+            "cache_mb",
         ),
     ];
     for (config, name) in wrong {

@@ -10,6 +10,7 @@ mod builtin;
 pub mod checkpoint;
 mod colorizer;
 mod device;
+pub mod engine;
 pub mod layers;
 mod model;
 pub mod ops;

@@ -7,7 +7,10 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use candle_core::{Device, Tensor};
@@ -139,6 +142,44 @@ pub fn open(path: &Path) -> Result<RgbImage> {
     Ok(picture.into_rgb8())
 }
 
+/// Decoded photographs, kept first come, first kept, until they fill a limit; those beyond it are decoded at every
+/// visit. What a visitor gets does not depend on it, only how soon.
+struct Cache {
+    /// Bytes of pixels that may be kept, and that are.
+    limit: usize,
+    kept: AtomicUsize,
+    photos: Vec<OnceLock<Arc<RgbImage>>>,
+}
+
+impl Cache {
+    fn new(photos: usize, limit: usize) -> Self {
+        Self {
+            limit,
+            kept: AtomicUsize::new(0),
+            photos: (0..photos).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    /// The photograph of this number, which is at `path`. Nobody waits for another's decoding: at worst both do it.
+    fn open(&self, number: usize, path: &Path) -> Result<Arc<RgbImage>> {
+        let place = &self.photos[number];
+        if let Some(photo) = place.get() {
+            return Ok(Arc::clone(photo));
+        }
+        let photo = Arc::new(open(path)?);
+        let size = photo.as_raw().len();
+        let room = |kept: usize| kept.checked_add(size).filter(|sum| *sum <= self.limit);
+        let reserved = self
+            .kept
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room);
+        if reserved.is_ok() && place.set(Arc::clone(&photo)).is_err() {
+            // Another thread was faster, and has counted it.
+            self.kept.fetch_sub(size, Ordering::Relaxed);
+        }
+        Ok(photo)
+    }
+}
+
 /// How the one grey channel of an old film came about, for an encoded sRGB colour.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stock {
@@ -246,6 +287,8 @@ pub struct LoaderOptions {
     pub film_stocks: bool,
     /// Seed of every choice.
     pub seed: u64,
+    /// Bytes of decoded photographs to keep, by all threads together; those beyond are decoded at every visit.
+    pub cache: usize,
 }
 
 /// Batches in order, made ahead by threads of their own, which end when it is dropped.
@@ -269,6 +312,7 @@ impl Loader {
         threads: u64,
     ) -> Result<(Self, Vec<Stage<'scope, ()>>)> {
         let skipped = Arc::default();
+        let cache = Arc::new(Cache::new(photos.len(), options.cache));
         let (mut lanes, mut running) = (Vec::new(), Vec::new());
         // Thread t makes every threads-th batch: order is exact without a reorder buffer.
         for lane in 0..threads {
@@ -277,6 +321,7 @@ impl Loader {
                 photos: photos.to_vec(),
                 options: options.clone(),
                 order: (u64::MAX, Vec::new()),
+                cache: Arc::clone(&cache),
                 skipped: Arc::clone(&skipped),
             };
             running.push(stages.spawn("load", move || {
@@ -324,6 +369,7 @@ struct Maker {
     options: LoaderOptions,
     /// An epoch and its order of the photographs.
     order: (u64, Vec<u32>),
+    cache: Arc<Cache>,
     skipped: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
@@ -342,7 +388,7 @@ impl Maker {
         let count = self.photos.len();
         for attempt in 0..count as u64 {
             let index = self.photo(position + attempt);
-            match open(&self.photos[index]) {
+            match self.cache.open(index, &self.photos[index]) {
                 Ok(photo) => return Ok(self.cropped(&photo, &mut rng)),
                 Err(_) => {
                     let mut skipped = self.skipped.lock().unwrap_or_else(|e| e.into_inner());
@@ -396,5 +442,116 @@ impl Maker {
             Stock::Ideal
         };
         Sample::new(&crop, stock)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIDE: u32 = 24;
+    /// Bytes of one photograph.
+    const ONE: usize = (SIDE * SIDE * 3) as usize;
+
+    /// A maker over seven photographs, the last of them damaged, that keeps `cache` bytes.
+    fn maker(folder: &Path, cache: usize) -> Maker {
+        let paint = |i: u32| {
+            let path = folder.join(format!("{i}.png"));
+            let picture = RgbImage::from_fn(SIDE, SIDE, |x, y| {
+                image::Rgb([
+                    (x * 9 + i) as u8,
+                    (y * 7 + 3 * i) as u8,
+                    (x * y + 40 * i) as u8,
+                ])
+            });
+            picture.save(&path).unwrap();
+            path
+        };
+        let mut photos: Vec<_> = (0..6).map(paint).collect();
+        photos.push(folder.join("damaged.png"));
+        fs::write(&photos[6], b"no picture").unwrap();
+        Maker {
+            cache: Arc::new(Cache::new(photos.len(), cache)),
+            photos,
+            options: LoaderOptions {
+                size: 8,
+                batch: 3,
+                smallest_crop: 0.5,
+                film_stocks: true,
+                seed: 5,
+                cache,
+            },
+            order: (u64::MAX, Vec::new()),
+            skipped: Arc::default(),
+        }
+    }
+
+    fn values(batch: Batch) -> (Vec<f32>, Vec<f32>) {
+        let flat = |t: Tensor| t.flatten_all().unwrap().to_vec1().unwrap();
+        (flat(batch.l), flat(batch.ab))
+    }
+
+    #[test]
+    fn batches_do_not_depend_on_the_cache() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut without = maker(folder.path(), 0);
+        let mut some = maker(folder.path(), 2 * ONE);
+        let mut all = maker(folder.path(), usize::MAX);
+        for step in 0..12 {
+            let truth = values(without.batch(step).unwrap());
+            assert_eq!(values(some.batch(step).unwrap()), truth, "step {step}");
+            assert_eq!(values(all.batch(step).unwrap()), truth, "step {step}");
+        }
+        assert_eq!(
+            *all.skipped.lock().unwrap(),
+            *without.skipped.lock().unwrap()
+        );
+    }
+
+    #[test]
+    fn the_cache_keeps_its_limit_and_fills_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for (limit, fit) in [
+            (0, 0),
+            (ONE - 1, 0),
+            (2 * ONE, 2),
+            (4 * ONE - 1, 3),
+            (usize::MAX, 6),
+        ] {
+            let maker = maker(folder.path(), limit);
+            let visit = || {
+                for (number, path) in maker.photos.iter().enumerate() {
+                    assert_eq!(maker.cache.open(number, path).is_ok(), number < 6);
+                }
+            };
+            // Two threads that meet at every photograph; then one, for what neither kept while both had it.
+            std::thread::scope(|scope| {
+                scope.spawn(visit);
+                scope.spawn(visit);
+            });
+            visit();
+            let kept: Vec<_> = maker
+                .cache
+                .photos
+                .iter()
+                .filter_map(OnceLock::get)
+                .collect();
+            let bytes: usize = kept.iter().map(|photo| photo.as_raw().len()).sum();
+            assert!(bytes <= limit);
+            assert_eq!(bytes, maker.cache.kept.load(Ordering::Relaxed));
+            assert_eq!(kept.len(), fit, "of a limit of {limit}");
+        }
+    }
+
+    #[test]
+    fn a_kept_photograph_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let maker = maker(folder.path(), ONE);
+        let first = maker.cache.open(0, &maker.photos[0]).unwrap();
+        maker.cache.open(1, &maker.photos[1]).unwrap();
+        fs::remove_file(&maker.photos[0]).unwrap();
+        fs::remove_file(&maker.photos[1]).unwrap();
+        assert_eq!(maker.cache.open(0, &maker.photos[0]).unwrap(), first);
+        assert!(maker.cache.open(1, &maker.photos[1]).is_err());
     }
 }

@@ -79,6 +79,9 @@ pub struct Config {
     pub check_every: u64,
     /// Photographs in such a look.
     pub check_photos: usize,
+    /// Memory for decoded photographs in MiB: those that find room are read once, the others at every visit. The
+    /// result does not depend on it.
+    pub cache_mb: usize,
 }
 
 impl Default for Config {
@@ -105,6 +108,7 @@ impl Default for Config {
             film_stocks: true,
             check_every: 1000,
             check_photos: 120,
+            cache_mb: 4096,
         }
     }
 }
@@ -138,6 +142,13 @@ impl Config {
             return usage(format!(
                 "smallest_crop {} is not above 0 and at most 1",
                 self.smallest_crop
+            ));
+        }
+        if self.cache_mb > usize::MAX >> 20 {
+            return usage(format!(
+                "cache_mb {} is not within 0..={}",
+                self.cache_mb,
+                usize::MAX >> 20
             ));
         }
         if self.steps == 0 || self.check_every == 0 {
@@ -315,6 +326,7 @@ impl Run<'_> {
             smallest_crop: config.smallest_crop,
             film_stocks: config.film_stocks,
             seed: config.seed,
+            cache: config.cache_mb << 20,
         };
         thread::scope(|scope| {
             let mut stages = Stages::new(scope);

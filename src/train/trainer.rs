@@ -363,11 +363,12 @@ impl Trainer<'_> {
         let schedule = |c: &Config| Config {
             steps: 0,
             check_every: 0,
+            cache_mb: 0,
             ..c.clone()
         };
         if schedule(&state.settings) != schedule(self.config) {
             return Err(Error::Train(format!(
-                "{name} is the state of a run with other settings; give the same ones (only steps and check_every may change), or choose another output"
+                "{name} is the state of a run with other settings; give the same ones (only steps, check_every and cache_mb may change), or choose another output"
             )));
         }
         let tensors = checkpoint::tensors(&bytes, &name, &self.device)?;

@@ -1,0 +1,4 @@
+//! Where the arithmetic of the networks is done.
+
+#[cfg(feature = "cudnn")]
+pub mod cudnn;
