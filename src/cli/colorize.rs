@@ -105,7 +105,10 @@ struct NetworkArgs {
     /// auto, cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: net::DeviceChoice,
-    /// Frames that go through the network together [default: 1 on a CPU, 8 on CUDA]
+    /// auto, f32 or bf16: the network's numbers on a CPU; auto takes bf16 where the CPU multiplies such numbers
+    #[arg(long, value_name = "NUMBERS", default_value = "auto")]
+    precision: net::Precision,
+    /// Frames that go through the network together [default: one a thread on a CPU, 8 on CUDA]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     batch: Option<u16>,
     /// Threads for the network and for the encoder; half as many decode [default: the number of cores]
@@ -194,7 +197,7 @@ impl ColorizeArgs {
     }
 
     fn load(&self, ui: &Ui) -> Result<Box<dyn Colorizer>> {
-        let loaded = net::load(&self.network.model, &self.network.device)?;
+        let loaded = net::load(&self.network.model, &self.network.device, self.network.precision)?;
         let place = Some(loaded.device()).filter(|p| !p.is_empty());
         let place = place.map_or(String::new(), |p| format!(" on {p}"));
         ui.say(format_args!("model {}{place}", loaded.describe()));

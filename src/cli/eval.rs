@@ -7,7 +7,7 @@ use clap::Args;
 use crate::{
     error::{Error, Result},
     eval::{self, EvalOptions},
-    net::{self, DeviceChoice},
+    net::{self, DeviceChoice, Precision},
 };
 
 /// Flags of `eval`.
@@ -22,6 +22,9 @@ pub struct EvalArgs {
     /// auto, cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
+    /// auto, f32 or bf16: the network's numbers on a CPU; auto takes bf16 where the CPU multiplies such numbers
+    #[arg(long, value_name = "NUMBERS", default_value = "auto")]
+    precision: Precision,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -37,6 +40,7 @@ impl EvalArgs {
             photos: self.photos,
             model: self.model,
             device: self.device,
+            precision: self.precision,
         })?;
         if self.json {
             println!(

@@ -15,7 +15,7 @@ use crate::{
     color, error,
     error::{Error, Result},
     frame::{AbMap, Thumb},
-    net::{self, Colorizer, DeviceChoice},
+    net::{self, Colorizer, DeviceChoice, Precision},
     train::{
         Config,
         data::{self, Sample, Split, Stock},
@@ -153,6 +153,8 @@ pub struct EvalOptions {
     pub model: String,
     /// Where it runs.
     pub device: DeviceChoice,
+    /// In which numbers.
+    pub precision: Precision,
 }
 
 /// Figures of a model beside those of no colour and of one colour.
@@ -181,7 +183,7 @@ pub fn run(options: &EvalOptions) -> Result<Report> {
     let settings = net::info(&options.model)?.trained["settings"].clone();
     let trained: Config = serde_json::from_value(settings).unwrap_or_default();
     let split = Split::scan(&options.photos, trained.held_out, trained.seed)?;
-    let mut model = net::load(&options.model, &options.device)?;
+    let mut model = net::load(&options.model, &options.device, options.precision)?;
     // A model that looks at no pixels is judged at the size that the trainer would use.
     let size = |w, h| {
         model

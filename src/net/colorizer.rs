@@ -1,74 +1,160 @@
-//! A [`Generator`] behind the narrow waist: thumbnails to tensors, tensors to colour maps.
+//! A network behind the narrow waist: thumbnails to tensors, tensors to colour maps.
+
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::{Colorizer, Generator};
+use super::{
+    Colorizer, Place,
+    engine::{
+        Engine,
+        eager::Eager,
+        plan::{Plan, Worker},
+    },
+    graph::Graph,
+    params::Params,
+};
 use crate::{
     color,
-    error::Result,
+    error::{Error, Result},
     frame::{AbMap, Thumb},
 };
 
 /// Frames at once on a device that likes batches.
 const CUDA_BATCH: usize = 8;
 
-/// A generator with what it takes to use it.
+/// Sizes of thumbnails for which a compiled plan is kept.
+const PLANS: usize = 4;
+
+/// A generator with its numbers.
+pub struct Model {
+    /// The network.
+    pub graph: Graph,
+    /// Its parameters.
+    pub params: Params,
+    /// Short side of the thumbnails that it was trained for.
+    pub size: usize,
+    /// Factor on a and b.
+    pub gain: f32,
+    /// What [`Colorizer::describe`] says.
+    pub label: String,
+}
+
+impl Model {
+    /// Step by step, in one batch.
+    fn eagerly(&self, device: &Device, thumbs: &[Thumb]) -> Result<Vec<AbMap>> {
+        let (h, w, n) = (thumbs[0].height, thumbs[0].width, thumbs.len());
+        let l = thumbs.iter().flat_map(|t| &t.l);
+        let l: Vec<f32> = l.map(|l| color::network_from_l(*l)).collect();
+        let l = Tensor::from_vec(l, (n, h, w, 1), device)?;
+        let eager = Eager {
+            graph: &self.graph,
+            params: &self.params,
+            bf16: false,
+        };
+        let ab = eager.evaluate(&l)?; // [N, h', w', 2]
+        let (_, height, width, _) = ab.dims4()?;
+        let pictures = ab.flatten_from(1)?.to_vec2::<f32>()?;
+        let size = (height, width);
+        let map = |ab: &Vec<f32>| colour_map(ab, size, self.gain);
+        Ok(pictures.iter().map(map).collect())
+    }
+}
+
+/// A model with a place to run.
 pub struct Network {
-    generator: Box<dyn Generator>,
-    device: Device,
-    size: usize,
-    gain: f32,
-    label: String,
-    place: String,
+    model: Model,
+    place: Place,
+    /// Compiled plans by height and width, the last used first, each with a worker a thread.
+    plans: Vec<((usize, usize), Vec<Worker>)>,
     /// Most frames at once; lowered when the device's memory runs out.
     most: usize,
     warnings: Vec<String>,
 }
 
 impl Network {
-    /// `generator`'s parameters are on `device`. `size` is the short side of the thumbnails that it was trained for,
-    /// `gain` a factor on a and b, `label` what [`Colorizer::describe`] says, `place` what [`Colorizer::device`] says.
-    pub fn new(
-        generator: Box<dyn Generator>,
-        device: Device,
-        size: usize,
-        gain: f32,
-        label: String,
-        place: String,
-    ) -> Self {
+    /// `model`'s parameters are on the place's device.
+    pub fn new(model: Model, place: Place) -> Self {
+        let warnings = place.warning.iter().cloned().collect();
         Self {
-            generator,
-            device,
-            size,
-            gain,
-            label,
+            model,
             place,
+            plans: Vec::new(),
             most: usize::MAX,
-            warnings: Vec::new(),
+            warnings,
         }
     }
 
-    /// Colour of thumbnails of one size, in one pass.
-    fn forward(&self, thumbs: &[Thumb]) -> Result<Vec<AbMap>> {
-        let (h, w, n) = (thumbs[0].height, thumbs[0].width, thumbs.len());
-        let l = thumbs.iter().flat_map(|t| &t.l);
-        let l: Vec<f32> = l.map(|l| color::network_from_l(*l)).collect();
-        let l = Tensor::from_vec(l, (1, n, h, w), &self.device)?;
-        let ab = self.generator.forward(&l, None)?; // [2, N, h', w']
-        let (_, _, height, width) = ab.dims4()?;
-        let planes = ab.flatten_from(2)?.to_vec3::<f32>()?;
-        let plane = |channel: usize, i: usize| {
-            let scale = |y: &f32| color::ab_from_network(y * self.gain);
-            planes[channel][i].iter().map(scale).collect()
+    /// Colour of thumbnails of one size.
+    fn forward(&mut self, thumbs: &[Thumb]) -> Result<Vec<AbMap>> {
+        if let Engine::Plan { bf16 } = self.place.engine {
+            match self.compiled((thumbs[0].height, thumbs[0].width), bf16) {
+                Ok(()) => return self.by_plan(thumbs),
+                Err(why) => {
+                    let name = self.place.engine;
+                    self.warnings.push(format!(
+                        "this network cannot be run by {name} ({why}): going on step by step, slower"
+                    ));
+                    self.place.engine = Engine::Eager;
+                }
+            }
+        }
+        if self.place.device.is_cpu() {
+            // One frame at a time: batching buys nothing on a CPU, and so no frame can depend on another.
+            let Self { model, place, .. } = &*self;
+            let alone = |thumb| model.eagerly(&place.device, std::slice::from_ref(thumb));
+            let maps: Result<Vec<_>> = thumbs.par_iter().map(alone).collect();
+            return Ok(maps?.into_iter().flatten().collect());
+        }
+        self.model.eagerly(&self.place.device, thumbs)
+    }
+
+    /// Sees to it that the first plan is the one for this size.
+    fn compiled(
+        &mut self,
+        size: (usize, usize),
+        bf16: bool,
+    ) -> std::result::Result<(), String> {
+        match self.plans.iter().position(|(s, _)| *s == size) {
+            Some(at) => self.plans[..=at].rotate_right(1),
+            None => {
+                let Model { graph, params, .. } = &self.model;
+                let plan = Arc::new(Plan::compile(graph, params, size, bf16)?);
+                let threads = 0..rayon::current_num_threads();
+                let workers = threads.map(|_| Worker::new(plan.clone()));
+                let workers = workers.collect::<std::result::Result<_, _>>()?;
+                self.plans.truncate(PLANS - 1);
+                self.plans.insert(0, (size, workers));
+            }
+        }
+        Ok(())
+    }
+
+    /// By the first plan: every worker takes every so-manieth thumbnail.
+    fn by_plan(&mut self, thumbs: &[Thumb]) -> Result<Vec<AbMap>> {
+        let gain = self.model.gain;
+        let Some((_, workers)) = self.plans.first_mut() else {
+            return Err(Error::internal("colorizer", "no plan"));
         };
-        let map = |i| AbMap {
-            width,
-            height,
-            a: plane(0, i),
-            b: plane(1, i),
-        };
-        Ok((0..n).map(map).collect())
+        let count = workers.len().min(thumbs.len());
+        let done = workers[..count].par_iter_mut().enumerate().map(|(first, worker)| {
+            let mine = thumbs.iter().skip(first).step_by(count);
+            mine.map(|thumb| {
+                let l: Vec<f32> = thumb.l.iter().map(|l| color::network_from_l(*l)).collect();
+                let (height, width, _) = worker.result();
+                let ab = worker.run(&l).map_err(|e| Error::internal("network", e))?;
+                Ok(colour_map(ab, (height, width), gain))
+            })
+            .collect::<Result<Vec<_>>>()
+        });
+        let mut done: Vec<_> = done
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .map(Vec::into_iter)
+            .collect();
+        let next = |i: usize| done[i % count].next();
+        Ok((0..thumbs.len()).filter_map(next).collect())
     }
 
     /// As [`Network::forward`] in batches; out of device memory means a smaller batch from then on, and a warning.
@@ -95,36 +181,43 @@ impl Network {
     }
 }
 
+/// A network's result, `[h, w, 2]` in network units, as a colour map.
+fn colour_map(ab: &[f32], (height, width): (usize, usize), gain: f32) -> AbMap {
+    let plane = |channel: usize| {
+        let values = ab[channel..].iter().step_by(2);
+        values.map(|y| color::ab_from_network(y * gain)).collect()
+    };
+    AbMap {
+        width,
+        height,
+        a: plane(0),
+        b: plane(1),
+    }
+}
+
 impl Colorizer for Network {
     fn describe(&self) -> String {
-        self.label.clone()
+        self.model.label.clone()
     }
 
     fn device(&self) -> &str {
-        &self.place
+        &self.place.words
     }
 
     fn thumb_size(&self, width: usize, height: usize) -> Option<(usize, usize)> {
-        Some(thumb_size(
-            self.size,
-            self.generator.stride(),
-            width,
-            height,
-        ))
+        let stride = self.model.graph.stride();
+        Some(thumb_size(self.model.size, stride, width, height))
     }
 
     fn predict(&mut self, thumbs: &[Thumb]) -> Result<Vec<AbMap>> {
-        if self.device.is_cpu() {
-            // One frame at a time: batching buys nothing on a CPU, and so no frame can depend on another.
-            let alone = |thumb| self.forward(std::slice::from_ref(thumb));
-            let maps: Result<Vec<_>> = thumbs.par_iter().map(alone).collect();
-            return Ok(maps?.into_iter().flatten().collect());
-        }
         self.batched(thumbs)
     }
 
     fn default_batch(&self) -> usize {
-        if self.device.is_cpu() { 1 } else { CUDA_BATCH }
+        match self.place.device.is_cpu() {
+            true => rayon::current_num_threads(),
+            false => CUDA_BATCH,
+        }
     }
 
     fn take_warnings(&mut self) -> Vec<String> {

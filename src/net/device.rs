@@ -4,7 +4,42 @@ use std::{fmt, str::FromStr};
 
 use candle_core::Device;
 
+use super::engine::{Engine, Precision};
 use crate::error::{Error, Result};
+
+/// Where and how a network runs.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The device.
+    pub device: Device,
+    /// How it is run there.
+    pub engine: Engine,
+    /// Both for people, with the reason where they were chosen for them.
+    pub words: String,
+    /// What the user should know: that it could be faster, and how.
+    pub warning: Option<String>,
+}
+
+impl Place {
+    /// The CPU, with the best engine that it has in f32.
+    pub fn cpu() -> Self {
+        Self::new(Device::Cpu, "CPU".into(), Precision::F32)
+    }
+
+    fn new(device: Device, words: String, precision: Precision) -> Self {
+        let (engine, warning) = Engine::choose(&device, precision);
+        let words = match device.is_cpu() {
+            true => format!("{words}, {engine}"),
+            false => words,
+        };
+        Self {
+            device,
+            engine,
+            words,
+            warning,
+        }
+    }
+}
 
 /// What the user asked for: `auto`, `cpu`, `cuda` or `cuda:N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,10 +83,19 @@ impl fmt::Display for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// The device, and how to name it to people, with the reason where it was chosen for them.
+    /// The place to run a network in these numbers.
     ///
     /// # Errors
     /// [`Error::Model`] where CUDA was asked for and cannot be had, with what to do.
+    pub fn place(self, precision: Precision) -> Result<Place> {
+        let (device, words) = self.open()?;
+        Ok(Place::new(device, words, precision))
+    }
+
+    /// The device, and how to name it to people, with the reason where it was chosen for them.
+    ///
+    /// # Errors
+    /// As for [`DeviceChoice::place`].
     pub fn open(self) -> Result<(Device, String)> {
         match self {
             Self::Cpu => Ok((Device::Cpu, "CPU".into())),
@@ -86,10 +130,11 @@ fn cuda(n: usize) -> std::result::Result<Device, Option<String>> {
     if !cfg!(feature = "cuda") {
         return Err(None);
     }
+    // A stream of its own: on the default, every thread has one, and candle does not wait from one for another.
     // Without a driver candle panics instead of failing; the panic's own message is of no use to anybody.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
-    let device = std::panic::catch_unwind(|| Device::new_cuda(n));
+    let device = std::panic::catch_unwind(|| Device::new_cuda_with_stream(n));
     std::panic::set_hook(hook);
     match device {
         Ok(Ok(device)) => Ok(device),

@@ -1,32 +1,34 @@
 //! Everything that knows tensors, beside `train` and `eval`.
 //!
 //! The narrow waist between the stream and the network is [`Colorizer::predict`]: plain vectors in, plain vectors
-//! out; no tensor leaves. [`load`] makes one from a built-in name or a checkpoint file. Below the waist a
-//! [`Generator`] maps picture stacks to picture stacks; [`ARCHS`] lists them.
+//! out; no tensor leaves. [`load`] makes one from a built-in name or a checkpoint file. Below the waist a network is
+//! a [`graph::Graph`], run by an [`engine`]; [`ARCHS`] lists the generators.
 //!
-//! Adding a generator: one file with its network, one row in [`ARCHS`]; the contract tests and `--help` follow.
+//! Adding a generator: one file that writes its graph, one row in [`ARCHS`]; the contract tests and `--help` follow.
 
 mod builtin;
 pub mod checkpoint;
 mod colorizer;
+mod decoder;
 mod device;
 pub mod engine;
-pub mod layers;
+pub mod graph;
+pub mod lite;
 mod model;
-pub mod ops;
 pub mod params;
 pub mod patchgan;
-mod portable;
 pub mod squeeze;
 pub mod unet;
 
-pub use colorizer::{Network, thumb_size};
-pub use device::DeviceChoice;
+pub use colorizer::{Model, Network, thumb_size};
+pub use device::{DeviceChoice, Place};
+pub use engine::Precision;
 pub use model::{DEFAULT_MODEL, ModelInfo, info, is_model_name, load};
 
+use std::collections::BTreeMap;
+
 use candle_core::Tensor;
-use params::Scope;
-use rand_chacha::ChaCha8Rng;
+use graph::Graph;
 use serde_json::Value;
 
 use crate::{
@@ -66,19 +68,6 @@ pub trait Colorizer: Send {
     }
 }
 
-/// A network from lightness to chroma.
-pub trait Generator: Send + Sync {
-    /// Each side of the input must be a multiple of this.
-    fn stride(&self) -> usize;
-
-    /// `l` `[1, N, H, W]` in network units to ab `[2, N, h, w]` in network units, where (h, w) divides (H, W).
-    /// `noise` is given in training only: the source of dropout. Nothing may mix the samples of a batch.
-    ///
-    /// # Errors
-    /// A defect, or out of memory.
-    fn forward(&self, l: &Tensor, noise: Option<&mut ChaCha8Rng>) -> candle_core::Result<Tensor>;
-}
-
 /// A kind of generator.
 pub struct Arch {
     /// Name on the command line and in checkpoints.
@@ -87,9 +76,16 @@ pub struct Arch {
     pub about: &'static str,
     /// Its settings with their defaults, as JSON.
     pub defaults: fn() -> Value,
-    /// Builds it from parameters and settings; settings that are left out have their default.
-    pub build: fn(&Scope, &Value) -> Result<Box<dyn Generator>>,
+    /// The network with these settings, those left out having their default: L `[N, H, W, 1]` in network units to
+    /// ab `[N, h, w, 2]` in network units, where (h, w) divides (H, W). In use nothing in it mixes the samples of a
+    /// batch.
+    pub graph: fn(&Value) -> Result<Graph>,
+    /// Turns the weights of the network that its encoder is known from into ours, by name.
+    pub pretrained: Option<Pretrained>,
 }
+
+/// From another network's parameters to ours.
+pub type Pretrained = fn(&BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>>;
 
 /// Every generator.
 pub const ARCHS: &[Arch] = &[
@@ -97,13 +93,22 @@ pub const ARCHS: &[Arch] = &[
         name: "unet",
         about: "pix2pix U-Net: the classic, 4x4 convolutions, skip connections at every size",
         defaults: || settings(&unet::UNetConfig::default()),
-        build: |scope, config| Ok(Box::new(unet::UNet::new(scope, &parsed(config)?)?)),
+        graph: |config| unet::graph(&parsed(config)?),
+        pretrained: None,
     },
     Arch {
         name: "squeeze",
         about: "SqueezeNet encoder with a light decoder at a quarter of the size: small, fast, starts from ImageNet",
         defaults: || Value::Object(Default::default()),
-        build: |scope, _| Ok(Box::new(squeeze::Squeeze::new(scope)?)),
+        graph: |_| Ok(squeeze::graph()),
+        pretrained: Some(squeeze::from_imagenet),
+    },
+    Arch {
+        name: "lite",
+        about: "EfficientNet-Lite0 encoder with the same decoder: better and lighter, starts from ImageNet",
+        defaults: || Value::Object(Default::default()),
+        graph: |_| Ok(lite::graph()),
+        pretrained: Some(lite::from_imagenet),
     },
 ];
 

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Colorizer, Network, arch, builtin::Constant, checkpoint::Checkpoint, device::DeviceChoice,
-    params::Params,
+    Colorizer, Model, Network, Place, Precision, arch, builtin::Constant, checkpoint::Checkpoint,
+    device::DeviceChoice, params::Params,
 };
 use crate::error::{Error, Result};
 
@@ -35,20 +35,24 @@ pub fn is_model_name(name: &str) -> bool {
 ///
 /// # Errors
 /// [`Error::Model`] where there is no such model, the file is damaged or of another kind, or the device cannot be had.
-pub fn load(name: &str, device: &DeviceChoice) -> Result<Box<dyn Colorizer>> {
+pub fn load(
+    name: &str,
+    device: &DeviceChoice,
+    precision: Precision,
+) -> Result<Box<dyn Colorizer>> {
     if let Some((_, ab)) = PLAIN.iter().find(|(n, _)| *n == name) {
         return Ok(Box::new(Constant { ab: *ab }));
     }
     let checkpoint = open(name)?;
     let info = ModelInfo::new(name, &checkpoint);
-    let (device, place) = device.open()?;
+    let place = device.place(precision)?;
     let label = format!(
         "{name} ({}, {:.1} M parameters, sha256 {})",
         info.arch,
         info.parameters as f64 / 1e6,
         &info.digest[..12]
     );
-    Ok(Box::new(network(name, checkpoint, device, label, place)?))
+    Ok(Box::new(network(name, checkpoint, place, label)?))
 }
 
 /// What the model `name` is; see [`load`] for names.
@@ -84,32 +88,20 @@ fn open(name: &str) -> Result<Checkpoint> {
     Checkpoint::open(path)
 }
 
-fn network(
-    name: &str,
-    checkpoint: Checkpoint,
-    device: candle_core::Device,
-    label: String,
-    place: String,
-) -> Result<Network> {
+fn network(name: &str, checkpoint: Checkpoint, place: Place, label: String) -> Result<Network> {
     let header = checkpoint.header;
-    let params = Params::given(checkpoint.tensors, &device);
     let kind = arch(&header.arch).map_err(|e| Error::model(name, e))?;
     let in_file = |e: Error| Error::model(name, format!("it does not fit {}: {e}", header.arch));
-    let generator = (kind.build)(&params.root(), &header.network).map_err(in_file)?;
-    if let Some(unused) = params.unused().first() {
-        return Err(Error::model(
-            name,
-            format!("it holds {unused}, which {} does not know", header.arch),
-        ));
-    }
-    Ok(Network::new(
-        generator,
-        device,
-        header.size,
-        header.gain,
+    let graph = (kind.graph)(&header.network).map_err(in_file)?;
+    let params = Params::given(&graph, &checkpoint.tensors, &place.device).map_err(in_file)?;
+    let model = Model {
+        graph,
+        params,
+        size: header.size,
+        gain: header.gain,
         label,
-        place,
-    ))
+    };
+    Ok(Network::new(model, place))
 }
 
 /// What a model is, for `autochrome info`.

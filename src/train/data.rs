@@ -249,9 +249,9 @@ impl Sample {
 
 /// Samples stacked: the loader's product.
 pub struct Batch {
-    /// `[1, N, H, W]`, network units.
+    /// `[N, H, W, 1]`, network units.
     pub l: Tensor,
-    /// `[2, N, H, W]`, network units.
+    /// `[N, H, W, 2]`, network units.
     pub ab: Tensor,
 }
 
@@ -264,12 +264,14 @@ impl Batch {
         let n = samples.len();
         let plane = height * width;
         let l: Vec<f32> = samples.iter().flat_map(|s| s.l.iter().copied()).collect();
-        let a = samples.iter().flat_map(|s| s.ab[..plane].iter().copied());
-        let b = samples.iter().flat_map(|s| s.ab[plane..].iter().copied());
-        let ab: Vec<f32> = a.chain(b).collect();
+        let both = |s: &'_ Sample| -> Vec<f32> {
+            let (a, b) = s.ab.split_at(plane);
+            a.iter().zip(b).flat_map(|(a, b)| [*a, *b]).collect()
+        };
+        let ab: Vec<f32> = samples.iter().flat_map(both).collect();
         Ok(Self {
-            l: Tensor::from_vec(l, (1, n, height, width), &Device::Cpu)?,
-            ab: Tensor::from_vec(ab, (2, n, height, width), &Device::Cpu)?,
+            l: Tensor::from_vec(l, (n, height, width, 1), &Device::Cpu)?,
+            ab: Tensor::from_vec(ab, (n, height, width, 2), &Device::Cpu)?,
         })
     }
 }

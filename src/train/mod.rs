@@ -82,6 +82,9 @@ pub struct Config {
     /// Memory for decoded photographs in MiB: those that find room are read once, the others at every visit. The
     /// result does not depend on it.
     pub cache_mb: usize,
+    /// Whether convolutions multiply bf16 numbers; parameters, sums and everything else stay f32. Faster where the
+    /// CPU or GPU has them.
+    pub bf16: bool,
 }
 
 impl Default for Config {
@@ -108,6 +111,7 @@ impl Default for Config {
             film_stocks: true,
             check_every: 1000,
             check_photos: 120,
+            bf16: false,
             cache_mb: 4096,
         }
     }

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Result as Candle, Tensor, Var};
 
-/// Gradients by parameter name.
-pub type Gradients = BTreeMap<String, Tensor>;
+use crate::net::engine::eager::Gradients;
 
 /// The optimiser of one network.
 pub struct Adam {

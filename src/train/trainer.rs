@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor, Var, backprop::GradStore};
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -12,36 +13,74 @@ use super::{
     data::Batch,
     journal::Losses,
     objective::{Attempt, OBJECTIVES, discriminator_loss},
-    optim::{Adam, Gradients},
+    optim::Adam,
 };
 use crate::{
     error::{Error, Result, io_sentence, shown},
     eval::{self, Exam, Figures},
     frame::AbMap,
     net::{
-        self, Generator,
+        self, Place,
         checkpoint::{self, COLOR, Checkpoint, Header},
-        ops,
+        engine::{
+            eager::{Eager, Gradients, Pass, Seen, Wanted},
+            ops::{self, BlockSum, Cat, Slice},
+        },
+        graph::Graph,
         params::{Params, stream},
-        patchgan::PatchGan,
-        squeeze,
+        patchgan,
     },
 };
 
-/// Parameters to start from: a model of ours of the same kind, or ImageNet SqueezeNet for the encoder of `squeeze`.
+/// Parameters to start from: a model of ours of the same kind, or the ImageNet network of the generator's encoder.
 fn initial(path: &Path, arch: &str) -> Result<BTreeMap<String, Tensor>> {
     let name = shown(path);
     let bytes = fs::read(path).map_err(|e| Error::model(&name, io_sentence(&e)))?;
-    match Checkpoint::parse(&bytes, &name) {
-        Ok(model) if model.header.arch == arch => Ok(model.tensors),
-        Ok(model) => Err(Error::model(
+    match (Checkpoint::parse(&bytes, &name), net::arch(arch)?.pretrained) {
+        (Ok(model), _) if model.header.arch == arch => Ok(model.tensors),
+        (Ok(model), _) => Err(Error::model(
             &name,
             format!("it is {}, not {arch}", model.header.arch),
         )),
-        Err(_) if arch == "squeeze" => {
-            squeeze::from_imagenet(&checkpoint::tensors(&bytes, &name, &Device::Cpu)?)
+        (Err(_), Some(ours)) => ours(&checkpoint::tensors(&bytes, &name, &Device::Cpu)?),
+        (Err(e), None) => Err(e),
+    }
+}
+
+/// A network in training.
+struct Network {
+    graph: Graph,
+    params: Params,
+    optimiser: Adam,
+    bf16: bool,
+}
+
+impl Network {
+    fn new(graph: Graph, seed: u64, config: &Config, device: &Device) -> Result<Self> {
+        let params = Params::seeded(&graph, seed, device)?;
+        let optimiser = Adam::new(params.trained().clone(), config.betas)?;
+        Ok(Self {
+            graph,
+            params,
+            optimiser,
+            bf16: config.bf16,
+        })
+    }
+
+    fn learn(&self, x: &Tensor, noise: &mut ChaCha8Rng) -> Result<Pass> {
+        let Self {
+            graph,
+            params,
+            bf16,
+            ..
+        } = self;
+        let bf16 = *bf16;
+        Ok(Eager {
+            graph,
+            params,
+            bf16,
         }
-        Err(e) => Err(e),
+        .learn(x, noise)?)
     }
 }
 
@@ -50,13 +89,9 @@ pub struct Trainer<'a> {
     config: &'a Config,
     device: Device,
     step: u64,
-    params: Params,
-    generator: Box<dyn Generator>,
-    optimiser: Adam,
-    critic_params: Params,
-    critic: PatchGan,
-    critic_optimiser: Adam,
-    /// Running mean of the generator's parameters.
+    generator: Network,
+    critic: Network,
+    /// Running mean of the generator's parameters, and its statistics.
     mean: BTreeMap<String, Tensor>,
     /// Names of parameters that were given rather than drawn.
     given: Vec<String>,
@@ -64,48 +99,36 @@ pub struct Trainer<'a> {
 
 impl<'a> Trainer<'a> {
     pub fn new(config: &'a Config, init: Option<&Path>, device: Device) -> Result<Self> {
-        let params = Params::seeded(config.seed, &device);
-        let generator = (net::arch(&config.arch)?.build)(&params.root(), &config.network)?;
-        let critic_params = Params::seeded(config.seed.wrapping_add(1), &device);
-        let critic = PatchGan::new(&critic_params.root(), &config.critic)?;
-        if !config.size.is_multiple_of(generator.stride()) {
-            let stride = generator.stride();
+        let graph = (net::arch(&config.arch)?.graph)(&config.network)?;
+        let stride = graph.stride();
+        if !config.size.is_multiple_of(stride) {
             return Err(Error::Usage(format!(
                 "size {} must be a multiple of {stride} for {}",
                 config.size, config.arch
             )));
         }
-        if config.weight("gan") > 0. {
-            let l = Tensor::zeros((1, 1, config.size, config.size), DType::F32, &device)?;
-            let side = generator.forward(&l, None)?.dim(2)?;
-            let least = config.critic.smallest_side();
-            if side < least {
-                return Err(Error::Usage(format!(
-                    "{} makes {side} px of chroma at size {}, a discriminator of {} layers needs {least}: take a larger size or fewer layers",
-                    config.arch, config.size, config.critic.layers
-                )));
-            }
+        let (side, _) = graph.sizes((config.size, config.size))[graph.output().index()];
+        let least = config.critic.smallest_side();
+        if config.weight("gan") > 0. && side < least {
+            return Err(Error::Usage(format!(
+                "{} makes {side} px of chroma at size {}, a discriminator of {} layers needs {least}: take a larger size or fewer layers",
+                config.arch, config.size, config.critic.layers
+            )));
         }
+        let critic = patchgan::graph(&config.critic);
+        let critic = Network::new(critic, config.seed.wrapping_add(1), config, &device)?;
+        let generator = Network::new(graph, config.seed, config, &device)?;
         let given = match init {
             None => BTreeMap::new(),
             Some(path) => initial(path, &config.arch)?,
         };
-        params.set(&given)?;
-        let mean = params
-            .vars()
-            .into_iter()
-            .map(|(name, var)| Ok((name, var.as_detached_tensor().copy()?)));
-        let mean = mean.collect::<Result<_>>()?;
+        generator.params.set(&given)?;
         Ok(Self {
             config,
             device,
             step: 0,
-            optimiser: Adam::new(params.vars(), config.betas)?,
-            critic_optimiser: Adam::new(critic_params.vars(), config.betas)?,
-            mean,
-            params,
+            mean: generator.params.values()?,
             generator,
-            critic_params,
             critic,
             given: given.into_keys().collect(),
         })
@@ -118,7 +141,7 @@ impl<'a> Trainer<'a> {
 
     /// Sides of crops and thumbnails must be multiples of this.
     pub fn stride(&self) -> usize {
-        self.generator.stride()
+        self.generator.graph.stride()
     }
 
     /// The parameters that the model will have: the running mean.
@@ -138,15 +161,18 @@ impl<'a> Trainer<'a> {
         if self.adversarial() {
             let results: Vec<_> = attempts
                 .par_iter()
-                .map(|shard| self.critic_gradients(shard))
+                .enumerate()
+                .map(|(i, shard)| self.critic_gradients(shard, i))
                 .collect::<Result<_>>()?;
             let (loss, gradients) = merged(results)?;
-            self.critic_optimiser.step(&gradients, |_| rate)?;
+            self.critic.optimiser.step(&gradients, |_| rate)?;
             losses.extend(loss);
         }
+        let seen: Vec<_> = attempts.iter().map(|s| s.pass.seen.clone()).collect();
         let results: Vec<_> = attempts
             .into_par_iter()
-            .map(|shard| self.gradients(shard))
+            .enumerate()
+            .map(|(i, shard)| self.gradients(shard, i))
             .collect::<Result<_>>()?;
         let (loss, gradients) = merged(results)?;
         losses.extend(loss);
@@ -163,7 +189,9 @@ impl<'a> Trainer<'a> {
                 1.
             }
         };
-        self.optimiser.step(&gradients, |name| rate * given(name))?;
+        let optimiser = &mut self.generator.optimiser;
+        optimiser.step(&gradients, |name| rate * given(name))?;
+        self.see(&seen)?;
         self.step += 1;
         self.average()?;
         Ok(losses)
@@ -173,45 +201,85 @@ impl<'a> Trainer<'a> {
         self.config.weight("gan") > 0. && self.step >= self.config.gan_from
     }
 
+    /// A source of random numbers for one purpose in one shard of this step.
+    fn noise(&self, purpose: &str, index: usize) -> ChaCha8Rng {
+        stream(self.config.seed, &format!("{purpose} {} {index}", self.step))
+    }
+
     fn attempt(&self, batch: &Batch, index: usize, share: usize) -> Result<Shard> {
         let part = |t: &Tensor| {
-            t.narrow(1, index * share, share)?
+            t.narrow(0, index * share, share)?
                 .contiguous()?
                 .to_device(&self.device)
         };
         let (l, truth) = (part(&batch.l)?, part(&batch.ab)?);
-        let mut noise = stream(self.config.seed, &format!("dropout {} {index}", self.step));
-        let ab = self.generator.forward(&l, Some(&mut noise))?;
+        let pass = self.generator.learn(&l, &mut self.noise("dropout", index))?;
         // The head may be smaller than the input: compare at its size.
-        let factor = l.dim(2)? / ab.dim(2)?;
-        let shrink = |t: &Tensor| ops::block_sum(t, factor)? / (factor * factor) as f64;
+        let factor = l.dim(1)? / pass.output().dim(1)?;
+        let shrink = |t: &Tensor| match factor {
+            1 => Ok(t.clone()),
+            _ => ops::evaluate(&BlockSum(factor), &[t])? / (factor * factor) as f64,
+        };
         Ok(Shard {
             l: shrink(&l)?,
             truth: shrink(&truth)?,
-            ab,
+            pass,
         })
     }
 
-    fn critic_gradients(&self, shard: &Shard) -> Result<(Losses, Gradients)> {
-        let real = self.critic.forward(&shard.l, &shard.truth)?;
-        let fake = self.critic.forward(&shard.l, &shard.ab.detach())?;
-        let loss = discriminator_loss(&real, &fake)?;
-        Ok((
-            vec![("d", loss.to_scalar()?)],
-            gradients(&loss, &self.critic_params)?,
-        ))
+    /// The discriminator's pass over L and chroma.
+    fn judged(&self, l: &Tensor, ab: &Tensor, purpose: &str, index: usize) -> Result<Pass> {
+        let pair = ops::evaluate(&Cat, &[l, ab])?;
+        self.critic.learn(&pair, &mut self.noise(purpose, index))
     }
 
-    fn gradients(&self, shard: Shard) -> Result<(Losses, Gradients)> {
-        let logits = match self.adversarial() {
-            true => Some(self.critic.forward(&shard.l, &shard.ab)?),
+    fn critic_gradients(&self, shard: &Shard, index: usize) -> Result<(Losses, Gradients)> {
+        let real = self.judged(&shard.l, &shard.truth, "real", index)?;
+        let fake = self.judged(&shard.l, shard.pass.output(), "fake", index)?;
+        let (on_real, on_fake) = (leaf(real.output())?, leaf(fake.output())?);
+        let loss = discriminator_loss(&on_real, &on_fake)?;
+        let slopes = loss.backward()?;
+        let of_real = real.backward(&slope(&slopes, &on_real)?, Wanted::Parameters)?;
+        let mut gradients = fake.backward(&slope(&slopes, &on_fake)?, Wanted::Parameters)?;
+        for (name, gradient) in of_real {
+            add(&mut gradients, name, gradient)?;
+        }
+        Ok((vec![("d", loss.to_scalar()?)], gradients))
+    }
+
+    fn gradients(&self, shard: Shard, index: usize) -> Result<(Losses, Gradients)> {
+        let ab = leaf(shard.pass.output())?;
+        let judged = match self.adversarial() {
+            true => Some(self.judged(&shard.l, &ab, "judge", index)?),
             false => None,
         };
-        let attempt = Attempt {
-            ab: shard.ab,
-            truth: shard.truth,
-            logits,
+        let logits = match &judged {
+            Some(pass) => Some(leaf(pass.output())?),
+            None => None,
         };
+        let attempt = Attempt {
+            ab: ab.as_tensor().clone(),
+            truth: shard.truth,
+            logits: logits.as_ref().map(|logits| logits.as_tensor().clone()),
+        };
+        let (losses, total) = self.objective(&attempt)?;
+        let Some(total) = total else {
+            // Before `gan_from` a run on the adversarial objective alone has nothing to do.
+            return Ok((losses, Gradients::new()));
+        };
+        let slopes = total.backward()?;
+        let mut grad = slope(&slopes, &ab)?;
+        if let (Some(judged), Some(logits)) = (judged, logits) {
+            let slope = slope(&slopes, &logits)?;
+            for pair in judged.backward(&slope, Wanted::Input)?.into_values() {
+                grad = (grad + ops::evaluate(&Slice { first: 1, count: 2 }, &[&pair])?)?;
+            }
+        }
+        Ok((losses, shard.pass.backward(&grad, Wanted::Parameters)?))
+    }
+
+    /// Each objective's value, and their weighted sum where there is one.
+    fn objective(&self, attempt: &Attempt) -> Result<(Losses, Option<Tensor>)> {
         let mut losses = Losses::new();
         let mut total = None;
         for objective in OBJECTIVES {
@@ -219,7 +287,7 @@ impl<'a> Trainer<'a> {
             if weight == 0. || objective.name == "gan" && attempt.logits.is_none() {
                 continue;
             }
-            let loss = (objective.loss)(&attempt)?;
+            let loss = (objective.loss)(attempt)?;
             losses.push((objective.name, loss.to_scalar()?));
             let loss = (loss * weight)?;
             total = Some(match total {
@@ -227,11 +295,33 @@ impl<'a> Trainer<'a> {
                 Some(total) => (total + loss)?,
             });
         }
-        match total {
-            Some(total) => Ok((losses, gradients(&total, &self.params)?)),
-            // Before `gan_from` a run on the adversarial objective alone has nothing to do.
-            None => Ok((losses, Gradients::new())),
+        Ok((losses, total))
+    }
+
+    /// Moves the running statistics of batch norms towards what the shards saw, a tenth each step as in PyTorch; the
+    /// variance of a sample is a little less than that of what it is drawn from.
+    fn see(&mut self, shards: &[Vec<Seen>]) -> Result<()> {
+        const MOMENTUM: f64 = 0.1;
+        let statistics = self.generator.params.statistics();
+        let share = MOMENTUM / shards.len() as f64;
+        let mut moved: BTreeMap<String, Tensor> = BTreeMap::new();
+        for seen in shards.iter().flatten() {
+            let unbias = seen.samples as f64 / (seen.samples as f64 - 1.).max(1.);
+            let values = [
+                ("running_mean", seen.mean.affine(share, 0.)?),
+                ("running_var", seen.variance.affine(share * unbias, 0.)?),
+            ];
+            for (what, value) in values {
+                let name = format!("{}.{what}", seen.name);
+                let so_far = match (moved.remove(&name), statistics.get(&name)) {
+                    (Some(so_far), _) => so_far,
+                    (None, Some(var)) => var.as_detached_tensor().affine(1. - MOMENTUM, 0.)?,
+                    (None, None) => return Err(Error::internal(name, "an unknown statistic")),
+                };
+                moved.insert(name, (so_far + value)?);
+            }
         }
+        self.generator.params.set(&moved)
     }
 
     /// Moves the running mean towards the parameters; faster in the beginning, when it knows nothing yet.
@@ -240,30 +330,30 @@ impl<'a> Trainer<'a> {
             .config
             .ema
             .min((1. + self.step as f64) / (10. + self.step as f64));
-        for (name, var) in self.params.vars() {
-            if let Some(mean) = self.mean.get_mut(&name) {
+        for (name, var) in self.generator.params.trained() {
+            if let Some(mean) = self.mean.get_mut(name) {
                 // Detached: else every mean would remember all earlier ones.
                 *mean =
                     (mean.affine(decay, 0.)? + var.as_detached_tensor().affine(1. - decay, 0.)?)?;
             }
+        }
+        for (name, var) in self.generator.params.statistics() {
+            self.mean.insert(name.clone(), var.as_detached_tensor().copy()?);
         }
         Ok(())
     }
 
     /// The model as it is now.
     pub fn model(&self, gain: f32) -> Result<net::Network> {
-        let params = Params::given(self.mean.clone(), &Device::Cpu);
-        let generator =
-            (net::arch(&self.config.arch)?.build)(&params.root(), &self.config.network)?;
-        let label = self.config.arch.clone();
-        Ok(net::Network::new(
-            generator,
-            Device::Cpu,
-            self.config.size,
+        let graph = self.generator.graph.clone();
+        let model = net::Model {
+            params: Params::given(&graph, &self.mean, &Device::Cpu)?,
+            graph,
+            size: self.config.size,
             gain,
-            label,
-            "CPU".into(),
-        ))
+            label: self.config.arch.clone(),
+        };
+        Ok(net::Network::new(model, Place::cpu()))
     }
 
     /// The chroma gain: raised by tenths until the mean chroma is [`ENOUGH`] of the truth's, but only while at least
@@ -333,18 +423,11 @@ impl Trainer<'_> {
                     .map(|(name, tensor)| (format!("{part}/{name}"), tensor)),
             );
         };
-        let values = |params: &Params| {
-            params
-                .vars()
-                .into_iter()
-                .map(|(n, v)| (n, v.as_tensor().clone()))
-                .collect()
-        };
-        let (critic_moments, critic_steps) = self.critic_optimiser.state();
-        add("generator", values(&self.params));
-        add("generator-adam", self.optimiser.state().0);
+        let (critic_moments, critic_steps) = self.critic.optimiser.state();
+        add("generator", self.generator.params.values()?);
+        add("generator-adam", self.generator.optimiser.state().0);
         add("mean", self.mean.clone());
-        add("critic", values(&self.critic_params));
+        add("critic", self.critic.params.values()?);
         add("critic-adam", critic_moments);
         let state = State {
             settings: self.config.clone(),
@@ -381,13 +464,15 @@ impl Trainer<'_> {
             };
             tensors.iter().filter_map(of).collect()
         };
-        self.params.set(&part("generator"))?;
-        self.critic_params.set(&part("critic"))?;
+        self.generator.params.set(&part("generator"))?;
+        self.critic.params.set(&part("critic"))?;
         self.mean = part("mean");
-        self.optimiser
+        self.generator
+            .optimiser
             .restore(&part("generator-adam"), state.step)
             .and_then(|()| {
-                self.critic_optimiser
+                self.critic
+                    .optimiser
                     .restore(&part("critic-adam"), state.critic_steps)
             })
             .ok_or_else(|| Error::model(&name, "the state is not complete"))?;
@@ -400,14 +485,29 @@ impl Trainer<'_> {
 struct Shard {
     l: Tensor,
     truth: Tensor,
-    ab: Tensor,
+    pass: Pass,
 }
 
-/// Gradients of `loss` by name, without the graph that they came from.
-fn gradients(loss: &Tensor, params: &Params) -> Result<Gradients> {
-    let store = loss.backward()?;
-    let of = |(name, var): (String, candle_core::Var)| Some((name, store.get(&var)?.detach()));
-    Ok(params.vars().into_iter().filter_map(of).collect())
+/// A tensor that candle differentiates with respect to.
+fn leaf(x: &Tensor) -> Result<Var> {
+    Ok(Var::from_tensor(&x.detach())?)
+}
+
+/// The gradient with respect to a leaf.
+fn slope(slopes: &GradStore, leaf: &Var) -> Result<Tensor> {
+    Ok(match slopes.get(leaf) {
+        Some(slope) => slope.detach(),
+        None => leaf.zeros_like()?,
+    })
+}
+
+fn add(gradients: &mut Gradients, name: String, gradient: Tensor) -> Result<()> {
+    let sum = match gradients.remove(&name) {
+        None => gradient,
+        Some(sum) => (sum + gradient)?,
+    };
+    gradients.insert(name, sum);
+    Ok(())
 }
 
 /// Mean of the shards' losses and gradients, summed in their order.
@@ -422,12 +522,7 @@ fn merged(shards: Vec<(Losses, Gradients)>) -> Result<(Losses, Gradients)> {
             }
         }
         for (name, gradient) in gradients {
-            let gradient = (gradient * share)?;
-            let sum = match sums.remove(&name) {
-                None => gradient,
-                Some(sum) => (sum + gradient)?,
-            };
-            sums.insert(name, sum);
+            add(&mut sums, name, (gradient * share)?)?;
         }
     }
     Ok((losses, sums))

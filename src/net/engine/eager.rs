@@ -33,7 +33,7 @@ pub struct Eager<'a> {
 }
 
 /// An operation whose type is forgotten.
-trait Remembered: Send {
+trait Remembered: Send + Sync {
     fn backward(
         &self,
         inputs: &[&Tensor],

@@ -963,10 +963,9 @@ impl Primitive {
     /// Runs with these arguments and scratch memory of this thread.
     fn run(&self, args: &[(Arg, Raw)], scratch: &mut Buffer) -> Result<(), String> {
         let scratch = scratch.reserve(self.scratch).as_mut_ptr().cast();
-        let args = args.iter().chain(&[(Arg::Scratchpad, scratch)]);
-        let memories: Vec<Memory> = args
-            .map(|(arg, data)| self.memory(*arg, *data))
-            .collect::<Result<_, _>>()?;
+        let args = args.iter().copied().chain([(Arg::Scratchpad, scratch)]);
+        let memories = args.map(|(arg, data)| self.memory(arg, data));
+        let memories: Vec<Memory> = memories.collect::<Result<_, _>>()?;
         let args: Vec<ExecArg> = memories.iter().map(Memory::arg).collect();
         self.execute(&args)
     }

@@ -149,8 +149,8 @@ struct Candle<O>(O);
 
 impl<O: Operation> Candle<O> {
     fn forward(&self, inputs: &[(&CpuStorage, &Layout)]) -> Result<(CpuStorage, Shape)> {
-        let values = |(storage, layout): &(_, _)| contiguous(storage, layout);
-        let values: Vec<Values> = inputs.iter().map(values).collect::<Result<_>>()?;
+        let values = inputs.iter().map(|(storage, layout)| contiguous(storage, layout));
+        let values: Vec<Values> = values.collect::<Result<_>>()?;
         match self.0.cpu(&values)? {
             Some((values, shape)) => Ok((CpuStorage::F32(values), shape)),
             None => bail!("{}: {LACKS}", O::NAME),

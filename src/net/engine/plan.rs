@@ -142,6 +142,8 @@ struct Compiler<'a> {
     sums: Vec<bool>,
     /// The pieces of each value, side by side.
     values: Vec<Vec<Piece>>,
+    /// Height and width of each value.
+    sizes: Vec<(usize, usize)>,
     /// Convolutions whose result waits to be added to something.
     waiting: HashMap<usize, (Folded<'a>, Vec<Piece>)>,
     /// The only user of each value, if there is one alone.
@@ -184,11 +186,12 @@ impl Plan {
             },
             sums: Vec::new(),
             values: Vec::new(),
+            sizes: graph.sizes(size),
             waiting: HashMap::new(),
             user,
             head: nodes.iter().rposition(is_conv).unwrap_or(0),
         };
-        compiler.run(size)?;
+        compiler.run()?;
         let Compiler { mut plan, sums, .. } = compiler;
         plan.place(&sums);
         plan.channels = plan.pictures.iter().map(|p| p.c).max().unwrap_or(0);
@@ -217,7 +220,7 @@ impl Plan {
         last[self.output] = usize::MAX;
         self.slots = vec![usize::MAX; self.pictures.len()];
         let mut free: Vec<usize> = Vec::new();
-        let mut take = |bytes: usize, free: &mut Vec<usize>, room: &mut Vec<usize>| {
+        let take = |bytes: usize, free: &mut Vec<usize>, room: &mut Vec<usize>| {
             // The smallest that is large enough, else the largest, which grows.
             let fits = |slot: &usize| room[*slot] >= bytes;
             let best = free.iter().copied().filter(fits).min_by_key(|s| room[*s]);
@@ -260,13 +263,13 @@ impl Plan {
 }
 
 impl<'a> Compiler<'a> {
-    fn run(&mut self, size: (usize, usize)) -> Result<()> {
-        let sizes = self.graph.sizes(size);
-        if sizes.iter().any(|(h, w)| *h == 0 || *w == 0) {
-            return Err(format!("a picture of {size:?} is too small for this network"));
+    fn run(&mut self) -> Result<()> {
+        if self.sizes.iter().any(|(h, w)| *h == 0 || *w == 0) {
+            let (h, w) = self.sizes[0];
+            return Err(format!("a picture of {h} x {w} is too small for this network"));
         }
         for (i, node) in self.graph.nodes().iter().enumerate() {
-            let made = self.node(i, node, sizes[i])?;
+            let made = self.node(i, node, self.sizes[i])?;
             self.values.push(made);
         }
         let output = self.whole(self.graph.output().index())?;
@@ -378,7 +381,8 @@ impl<'a> Compiler<'a> {
             && inputs[0].index() == i
             && other.is_some_and(|other| {
                 let pieces = self.values.get(other.index());
-                pieces.is_some_and(|p| p.len() == 1 && p[0].up == 1)
+                self.sizes[other.index()] == self.sizes[i]
+                    && pieces.is_some_and(|p| p.len() == 1 && p[0].up == 1)
             })
     }
 
@@ -723,6 +727,11 @@ impl Worker {
             room: vec![0.; 2 * plan.channels],
             plan,
         })
+    }
+
+    /// Height, width and channels of the result.
+    pub fn result(&self) -> (usize, usize, usize) {
+        self.plan.result()
     }
 
     /// One picture of dense `[h, w, c]` values to the network's result, `[h', w', c']`.
