@@ -30,7 +30,7 @@ use crate::{
 use data::{Loader, LoaderOptions, Split};
 use journal::{Journal, Losses, publish};
 use objective::OBJECTIVES;
-use trainer::Trainer;
+pub use trainer::Trainer;
 
 /// Every setting. The defaults are pix2pix's (Isola et al. 2017) at 128 px.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,9 +2,114 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Result as Candle, Tensor, Var};
+use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result as Candle, Tensor, Var};
+use rayon::prelude::*;
 
 use crate::net::engine::eager::Gradients;
+
+/// A running mean of gradients, or of their squares, moved towards a new one.
+struct Decay {
+    beta: f64,
+    squared: bool,
+}
+
+/// The contiguous values of a storage, to be changed.
+fn values_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Candle<&'a mut [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(values), Some((from, to))) => Ok(&mut values[from..to]),
+        _ => candle_core::bail!("the optimiser needs contiguous f32 values"),
+    }
+}
+
+fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Candle<&'a [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(values), Some((from, to))) => Ok(&values[from..to]),
+        _ => candle_core::bail!("the optimiser needs contiguous f32 values"),
+    }
+}
+
+impl InplaceOp2 for Decay {
+    fn name(&self) -> &'static str {
+        "decay"
+    }
+
+    fn cpu_fwd(
+        &self,
+        mean: &mut CpuStorage,
+        mean_layout: &Layout,
+        g: &CpuStorage,
+        g_layout: &Layout,
+    ) -> Candle<()> {
+        let (old, new) = (self.beta as f32, (1. - self.beta) as f32);
+        let mean = values_mut(mean, mean_layout)?.iter_mut();
+        let pairs = mean.zip(values(g, g_layout)?);
+        match self.squared {
+            false => pairs.for_each(|(m, g)| *m = old * *m + new * g),
+            true => pairs.for_each(|(v, g)| *v = old * *v + new * g * g),
+        }
+        Ok(())
+    }
+}
+
+/// A parameter moved by `rate * m / (sqrt(v * unbias) + eps)`.
+struct Move {
+    rate: f64,
+    unbias: f64,
+}
+
+impl InplaceOp3 for Move {
+    fn name(&self) -> &'static str {
+        "adam"
+    }
+
+    fn cpu_fwd(
+        &self,
+        p: &mut CpuStorage,
+        p_layout: &Layout,
+        m: &CpuStorage,
+        m_layout: &Layout,
+        v: &CpuStorage,
+        v_layout: &Layout,
+    ) -> Candle<()> {
+        let (rate, unbias, eps) = (self.rate as f32, self.unbias as f32, Adam::EPS as f32);
+        let moments = values(m, m_layout)?.iter().zip(values(v, v_layout)?);
+        for (p, (m, v)) in values_mut(p, p_layout)?.iter_mut().zip(moments) {
+            *p -= rate * m / ((v * unbias).sqrt() + eps);
+        }
+        Ok(())
+    }
+}
+
+/// `mean` moved towards `value`: `beta * mean + (1 - beta) * value`; on the CPU in place, for nobody else to hold.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn decayed(mean: &Tensor, value: &Tensor, beta: f64) -> Candle<Tensor> {
+    if !mean.device().is_cpu() {
+        return mean.affine(beta, 0.)? + value.affine(1. - beta, 0.)?;
+    }
+    let squared = false;
+    mean.inplace_op2(&value.contiguous()?, &Decay { beta, squared })?;
+    Ok(mean.clone())
+}
+
+/// As [`decayed`], towards the square of `value`.
+fn decayed_square(mean: &Tensor, value: &Tensor, beta: f64) -> Candle<Tensor> {
+    if !mean.device().is_cpu() {
+        return mean.affine(beta, 0.)? + value.sqr()?.affine(1. - beta, 0.)?;
+    }
+    let squared = true;
+    mean.inplace_op2(&value.contiguous()?, &Decay { beta, squared })?;
+    Ok(mean.clone())
+}
+
+fn moved(var: &Var, m: &Tensor, v: &Tensor, rate: f64, unbias: f64) -> Candle<()> {
+    if !var.device().is_cpu() {
+        let spread = v.affine(unbias, 0.)?.sqrt()?.affine(1., Adam::EPS)?;
+        return var.set(&(var.as_tensor() - (m.affine(rate, 0.)? / spread)?)?);
+    }
+    var.inplace_op3(m, v, &Move { rate, unbias })
+}
 
 /// The optimiser of one network.
 pub struct Adam {
@@ -39,22 +144,25 @@ impl Adam {
     ///
     /// # Errors
     /// A gradient of another shape.
-    pub fn step(&mut self, gradients: &Gradients, rate: impl Fn(&str) -> f64) -> Candle<()> {
+    pub fn step(
+        &mut self,
+        gradients: &Gradients,
+        rate: impl Fn(&str) -> f64 + Sync,
+    ) -> Candle<()> {
         self.steps += 1;
-        let (b1, b2) = self.betas;
         let unbias = |beta: f64| 1. / (1. - beta.powf(self.steps as f64));
-        for (name, g) in gradients {
-            let (Some(var), Some((m, v))) = (self.vars.get(name), self.moments.get_mut(name))
-            else {
-                continue;
+        let (b1, b2) = self.betas;
+        let unbias = (unbias(b1), unbias(b2));
+        let vars = &self.vars;
+        let moments: Vec<_> = self.moments.iter_mut().collect();
+        moments.into_par_iter().try_for_each(|(name, (m, v))| {
+            let (Some(var), Some(g)) = (vars.get(name), gradients.get(name)) else {
+                return Ok(());
             };
-            *m = (m.affine(b1, 0.)? + g.affine(1. - b1, 0.)?)?;
-            *v = (v.affine(b2, 0.)? + g.sqr()?.affine(1. - b2, 0.)?)?;
-            let spread = v.affine(unbias(b2), 0.)?.sqrt()?.affine(1., Self::EPS)?;
-            let update = (m.affine(rate(name) * unbias(b1), 0.)? / spread)?;
-            var.set(&(var.as_tensor() - update)?)?;
-        }
-        Ok(())
+            *m = decayed(m, g, b1)?;
+            *v = decayed_square(v, g, b2)?;
+            moved(var, m, v, rate(name) * unbias.0, unbias.1)
+        })
     }
 
     /// The state, for a checkpoint: tensors named `PARAMETER.m` and `PARAMETER.v`, and the number of steps.

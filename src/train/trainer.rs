@@ -1,6 +1,6 @@
 //! Generator, discriminator and their optimisers: one step, the state between two, the model that comes of them.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use candle_core::{Device, Tensor, Var, backprop::GradStore};
 use rand_chacha::ChaCha8Rng;
@@ -13,7 +13,7 @@ use super::{
     data::Batch,
     journal::Losses,
     objective::{Attempt, OBJECTIVES, discriminator_loss},
-    optim::Adam,
+    optim::{Adam, decayed},
 };
 use crate::{
     error::{Error, Result, io_sentence, shown},
@@ -24,6 +24,7 @@ use crate::{
         checkpoint::{self, COLOR, Checkpoint, Header},
         engine::{
             eager::{Eager, Gradients, Pass, Seen, Wanted},
+            onednn::Packs,
             ops::{self, BlockSum, Cat, Slice},
         },
         graph::Graph,
@@ -67,7 +68,7 @@ impl Network {
         })
     }
 
-    fn learn(&self, x: &Tensor, noise: &mut ChaCha8Rng) -> Result<Pass> {
+    fn learn(&self, x: &Tensor, noise: &mut ChaCha8Rng, packs: &Arc<Packs>) -> Result<Pass> {
         let Self {
             graph,
             params,
@@ -80,7 +81,7 @@ impl Network {
             params,
             bf16,
         }
-        .learn(x, noise)?)
+        .learn_sharing(x, noise, packs)?)
     }
 }
 
@@ -152,27 +153,31 @@ impl<'a> Trainer<'a> {
     /// One step: the discriminator on detached results, then the generator.
     pub fn step(&mut self, batch: &Batch) -> Result<Losses> {
         let share = self.config.batch / self.config.shards;
+        // Packed weights live until the weights move.
+        let packs = Arc::default();
         let attempts: Vec<Shard> = (0..self.config.shards)
             .into_par_iter()
-            .map(|i| self.attempt(batch, i, share))
+            .map(|i| self.attempt(batch, i, share, &packs))
             .collect::<Result<_>>()?;
         let rate = self.config.rate_at(self.step);
         let mut losses = Losses::new();
         if self.adversarial() {
+            let packs = Arc::default();
             let results: Vec<_> = attempts
                 .par_iter()
                 .enumerate()
-                .map(|(i, shard)| self.critic_gradients(shard, i))
+                .map(|(i, shard)| self.critic_gradients(shard, i, &packs))
                 .collect::<Result<_>>()?;
             let (loss, gradients) = merged(results)?;
             self.critic.optimiser.step(&gradients, |_| rate)?;
             losses.extend(loss);
         }
+        let critic_packs = Arc::default();
         let seen: Vec<_> = attempts.iter().map(|s| s.pass.seen.clone()).collect();
         let results: Vec<_> = attempts
             .into_par_iter()
             .enumerate()
-            .map(|(i, shard)| self.gradients(shard, i))
+            .map(|(i, shard)| self.gradients(shard, i, &critic_packs))
             .collect::<Result<_>>()?;
         let (loss, gradients) = merged(results)?;
         losses.extend(loss);
@@ -206,14 +211,21 @@ impl<'a> Trainer<'a> {
         stream(self.config.seed, &format!("{purpose} {} {index}", self.step))
     }
 
-    fn attempt(&self, batch: &Batch, index: usize, share: usize) -> Result<Shard> {
+    fn attempt(
+        &self,
+        batch: &Batch,
+        index: usize,
+        share: usize,
+        packs: &Arc<Packs>,
+    ) -> Result<Shard> {
         let part = |t: &Tensor| {
             t.narrow(0, index * share, share)?
                 .contiguous()?
                 .to_device(&self.device)
         };
         let (l, truth) = (part(&batch.l)?, part(&batch.ab)?);
-        let pass = self.generator.learn(&l, &mut self.noise("dropout", index))?;
+        let pass = self.generator
+            .learn(&l, &mut self.noise("dropout", index), packs)?;
         // The head may be smaller than the input: compare at its size.
         let factor = l.dim(1)? / pass.output().dim(1)?;
         let shrink = |t: &Tensor| match factor {
@@ -228,14 +240,26 @@ impl<'a> Trainer<'a> {
     }
 
     /// The discriminator's pass over L and chroma.
-    fn judged(&self, l: &Tensor, ab: &Tensor, purpose: &str, index: usize) -> Result<Pass> {
+    fn judged(
+        &self,
+        (l, ab): (&Tensor, &Tensor),
+        purpose: &str,
+        index: usize,
+        packs: &Arc<Packs>,
+    ) -> Result<Pass> {
         let pair = ops::evaluate(&Cat, &[l, ab])?;
-        self.critic.learn(&pair, &mut self.noise(purpose, index))
+        self.critic
+            .learn(&pair, &mut self.noise(purpose, index), packs)
     }
 
-    fn critic_gradients(&self, shard: &Shard, index: usize) -> Result<(Losses, Gradients)> {
-        let real = self.judged(&shard.l, &shard.truth, "real", index)?;
-        let fake = self.judged(&shard.l, shard.pass.output(), "fake", index)?;
+    fn critic_gradients(
+        &self,
+        shard: &Shard,
+        index: usize,
+        packs: &Arc<Packs>,
+    ) -> Result<(Losses, Gradients)> {
+        let real = self.judged((&shard.l, &shard.truth), "real", index, packs)?;
+        let fake = self.judged((&shard.l, shard.pass.output()), "fake", index, packs)?;
         let (on_real, on_fake) = (leaf(real.output())?, leaf(fake.output())?);
         let loss = discriminator_loss(&on_real, &on_fake)?;
         let slopes = loss.backward()?;
@@ -247,10 +271,15 @@ impl<'a> Trainer<'a> {
         Ok((vec![("d", loss.to_scalar()?)], gradients))
     }
 
-    fn gradients(&self, shard: Shard, index: usize) -> Result<(Losses, Gradients)> {
+    fn gradients(
+        &self,
+        shard: Shard,
+        index: usize,
+        packs: &Arc<Packs>,
+    ) -> Result<(Losses, Gradients)> {
         let ab = leaf(shard.pass.output())?;
         let judged = match self.adversarial() {
-            true => Some(self.judged(&shard.l, &ab, "judge", index)?),
+            true => Some(self.judged((&shard.l, &ab), "judge", index, packs)?),
             false => None,
         };
         let logits = match &judged {
@@ -330,13 +359,14 @@ impl<'a> Trainer<'a> {
             .config
             .ema
             .min((1. + self.step as f64) / (10. + self.step as f64));
-        for (name, var) in self.generator.params.trained() {
-            if let Some(mean) = self.mean.get_mut(name) {
-                // Detached: else every mean would remember all earlier ones.
-                *mean =
-                    (mean.affine(decay, 0.)? + var.as_detached_tensor().affine(1. - decay, 0.)?)?;
+        let vars = self.generator.params.trained();
+        let means: Vec<_> = self.mean.iter_mut().collect();
+        means.into_par_iter().try_for_each(|(name, mean)| {
+            if let Some(var) = vars.get(name) {
+                *mean = decayed(mean, &var.as_detached_tensor(), decay)?;
             }
-        }
+            Ok::<_, Error>(())
+        })?;
         for (name, var) in self.generator.params.statistics() {
             self.mean.insert(name.clone(), var.as_detached_tensor().copy()?);
         }

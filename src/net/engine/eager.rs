@@ -3,12 +3,13 @@
 //! In training the steps are remembered, and [`Pass::backward`] goes through them once, last first. candle's own
 //! backward pass would add every gradient to a fresh picture of zeros and keep every picture to the end.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use candle_core::{Result, Tensor, bail};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
+use super::onednn::Packs;
 use super::ops::{
     Add, BiasAct, Cat, Conv, ConvData, Geometry, Grads, Mask, MaxPool, Mean, Norm, Operation, Run,
     Statistics, Up,
@@ -121,7 +122,22 @@ impl Eager<'_> {
     /// # Errors
     /// As for [`Eager::evaluate`].
     pub fn learn(&self, x: &Tensor, noise: &mut ChaCha8Rng) -> Result<Pass> {
+        self.learn_sharing(x, noise, &Arc::default())
+    }
+
+    /// As [`Eager::learn`], with weights that are packed once for every pass that shares `packs`, forward and
+    /// backward: as long as the parameters stay as they are.
+    ///
+    /// # Errors
+    /// As for [`Eager::evaluate`].
+    pub fn learn_sharing(
+        &self,
+        x: &Tensor,
+        noise: &mut ChaCha8Rng,
+        packs: &Arc<Packs>,
+    ) -> Result<Pass> {
         let mut learning = Learning {
+            packs: packs.clone(),
             noise,
             steps: Vec::new(),
             seen: Vec::new(),
@@ -137,6 +153,7 @@ impl Eager<'_> {
 }
 
 struct Learning<'a> {
+    packs: Arc<Packs>,
     noise: &'a mut ChaCha8Rng,
     steps: Vec<Step>,
     seen: Vec<Seen>,
@@ -237,13 +254,24 @@ impl<'a, 'b> Forward<'a, 'b> {
             false => None,
         };
         let act = conv.act;
+        let packs = self.learning.as_ref().map(|learning| learning.packs.clone());
         if !conv.transposed {
             inputs.extend(bias);
-            return self.apply(i, Conv { geometry, act }, inputs);
+            let conv = Conv {
+                geometry,
+                act,
+                packs,
+            };
+            return self.apply(i, conv, inputs);
         }
         let (_, h, w, _) = inputs[0].1.dims4()?;
         let size = (conv.window.span(h), conv.window.span(w));
-        let y = self.apply(i, ConvData { geometry, size }, inputs)?;
+        let data = ConvData {
+            geometry,
+            size,
+            packs,
+        };
+        let y = self.apply(i, data, inputs)?;
         if bias.is_none() && act == graph::Act::None {
             return Ok(y);
         }

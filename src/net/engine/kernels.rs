@@ -194,67 +194,149 @@ pub fn channel_sums(x: &[f32], c: usize) -> Vec<f32> {
     })
 }
 
+/// Mean and sum of squared deviations of each of `c` channels. Rows are taken some at a time, while they are in the
+/// cache, and their means and deviations joined (Chan, Golub & LeVeque 1983).
+fn deviations(x: &[f32], c: usize) -> (Vec<f64>, Vec<f64>) {
+    let (mut mean, mut square) = (vec![0f64; c], vec![0f64; c]);
+    let (mut sums, mut squares) = (vec![0f32; c], vec![0f32; c]);
+    let mut rows = 0.;
+    for block in x.chunks(ROWS * c) {
+        let count = (block.len() / c) as f64;
+        sums.fill(0.);
+        for x in block.chunks_exact(c) {
+            sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+        }
+        sums.iter_mut().for_each(|sum| *sum /= count as f32);
+        squares.fill(0.);
+        for x in block.chunks_exact(c) {
+            for ((square, mean), x) in squares.iter_mut().zip(&sums).zip(x) {
+                *square += (x - mean) * (x - mean);
+            }
+        }
+        let (share, both) = (count / (rows + count), rows * count / (rows + count));
+        let old = mean.iter_mut().zip(&mut square);
+        for ((mean, square), (m, s)) in old.zip(sums.iter().zip(&squares)) {
+            let apart = f64::from(*m) - *mean;
+            *mean += apart * share;
+            *square += f64::from(*s) + apart * apart * both;
+        }
+        rows += count;
+    }
+    (mean, square)
+}
+
 /// Mean and biased variance of each of `groups` groups of channels of each of `parts` parts of `x`: `parts * groups`
 /// means, then as many variances.
 pub fn moments(x: &[f32], parts: usize, c: usize, groups: usize) -> Vec<f32> {
-    let mut means = Vec::with_capacity(parts * groups);
+    let mut means = Vec::with_capacity(2 * parts * groups);
     let mut variances = Vec::with_capacity(parts * groups);
     let each = c / groups;
     for x in x.chunks_exact(x.len() / parts) {
-        let samples = (x.len() / groups) as f32;
-        let grouped = |sums: Vec<f32>| -> Vec<f32> {
-            let groups = sums.chunks_exact(each);
-            groups.map(|g| g.iter().sum::<f32>() / samples).collect()
-        };
-        let mean = grouped(channel_sums(x, c));
-        let of_channel: Vec<f32> = (0..c).map(|i| mean[i / each]).collect();
-        let squares = summed(x.len() / c, c, |sums, row| {
-            let x = &x[row * c..(row + 1) * c];
-            for ((sum, x), mean) in sums.iter_mut().zip(x).zip(&of_channel) {
-                *sum += (x - mean) * (x - mean);
-            }
-        });
-        means.extend(mean);
-        variances.extend(grouped(squares));
+        let rows = (x.len() / c) as f64;
+        let (mean, square) = deviations(x, c);
+        for (mean, square) in mean.chunks_exact(each).zip(square.chunks_exact(each)) {
+            let all = mean.iter().sum::<f64>() / each as f64;
+            let between = mean.iter().map(|m| rows * (m - all) * (m - all));
+            let variance = square.iter().copied().chain(between).sum::<f64>() / (rows * each as f64);
+            means.push(all as f32);
+            variances.push(variance as f32);
+        }
     }
     means.extend(variances);
     means
 }
 
-/// Of each channel of each part: sum of `grad`, then sum of `grad * (x - mean)`; `[parts, 2, c]`. `mean` is
-/// `[parts, c]`.
-pub fn norm_sums(x: &[f32], grad: &[f32], mean: &[f32], c: usize) -> Vec<f32> {
-    let part = x.len() / (mean.len() / c);
-    let mut all = Vec::with_capacity(2 * mean.len());
-    let parts = x.chunks_exact(part).zip(grad.chunks_exact(part));
-    for ((x, grad), mean) in parts.zip(mean.chunks_exact(c)) {
-        all.extend(summed(part / c, 2 * c, |sums, row| {
-            let (first, second) = sums.split_at_mut(c);
-            let at = row * c..(row + 1) * c;
-            let values = grad[at.clone()].iter().zip(&x[at]).zip(mean);
-            for ((a, b), ((g, x), mean)) in first.iter_mut().zip(second).zip(values) {
-                *a += g;
-                *b += g * (x - mean);
+/// What a normalisation did to each channel of each part: `[parts, c]` each.
+#[derive(Clone, Debug)]
+pub struct Scaled {
+    /// The mean that was taken off.
+    pub mean: Vec<f32>,
+    /// The factor on x.
+    pub scale: Vec<f32>,
+    /// What was added.
+    pub shift: Vec<f32>,
+    /// What followed.
+    pub act: Act,
+}
+
+/// `body` with `$f(grad, x, scale, shift)` as the gradient before the activation of `x * scale + shift`.
+macro_rules! with_slope {
+    ($act:expr, |$f:ident| $body:expr) => {
+        match $act {
+            Act::None => {
+                let $f = |g: f32, _: f32| g;
+                $body
             }
-        }));
+            Act::Leaky(slope) => {
+                let $f = move |g: f32, v: f32| if v > 0. { g } else { slope * g };
+                $body
+            }
+            Act::Relu6 => {
+                let $f = |g: f32, v: f32| if v > 0. && v < 6. { g } else { 0. };
+                $body
+            }
+            Act::Tanh => {
+                let $f = |g: f32, v: f32| g * (1. - v.tanh() * v.tanh());
+                $body
+            }
+        }
+    };
+}
+
+/// Of each channel of each part: sum of the gradient g before the activation, then sum of `g * (x - mean)`;
+/// `[parts, 2, c]`.
+pub fn norm_sums(x: &[f32], grad: &[f32], scaled: &Scaled, c: usize) -> Vec<f32> {
+    let parts = scaled.mean.len() / c;
+    let part = x.len() / parts;
+    let mut all = Vec::with_capacity(2 * scaled.mean.len());
+    for i in 0..parts {
+        let (x, grad) = (&x[i * part..(i + 1) * part], &grad[i * part..(i + 1) * part]);
+        let at = i * c..(i + 1) * c;
+        let (mean, scale, shift) = (
+            &scaled.mean[at.clone()],
+            &scaled.scale[at.clone()],
+            &scaled.shift[at],
+        );
+        with_slope!(scaled.act, |slope| {
+            all.extend(summed(part / c, 2 * c, |sums, row| {
+                let (first, second) = sums.split_at_mut(c);
+                let at = row * c..(row + 1) * c;
+                let (grad, x) = (&grad[at.clone()], &x[at]);
+                for j in 0..c {
+                    let g = slope(grad[j], x[j] * scale[j] + shift[j]);
+                    first[j] += g;
+                    second[j] += g * (x[j] - mean[j]);
+                }
+            }))
+        });
     }
     all
 }
 
-/// `grad * a + x * b + d`, with a, b and d for each channel of each part.
-pub fn combine(x: &[f32], grad: &[f32], c: usize, a: &[f32], b: &[f32], d: &[f32]) -> Vec<f32> {
-    let part = x.len() / (a.len() / c);
-    let mut y = Vec::with_capacity(x.len());
-    for (i, (x, grad)) in x.chunks_exact(part).zip(grad.chunks_exact(part)).enumerate() {
+/// `g * a + x * b + d` with g the gradient before the activation, and a, b and d, `[3, parts, c]`, for each channel of
+/// each part.
+pub fn norm_data(x: &[f32], grad: &[f32], scaled: &Scaled, c: usize, factors: &[f32]) -> Vec<f32> {
+    let parts = scaled.mean.len() / c;
+    let part = x.len() / parts;
+    let (a, rest) = factors.split_at(parts * c);
+    let (b, d) = rest.split_at(parts * c);
+    let mut all = vec![0.; x.len()];
+    for (i, y) in all.chunks_exact_mut(part).enumerate() {
+        let (x, grad) = (&x[i * part..(i + 1) * part], &grad[i * part..(i + 1) * part]);
         let at = i * c..(i + 1) * c;
-        let (a, b, d) = (&a[at.clone()], &b[at.clone()], &d[at]);
-        for (x, grad) in x.chunks_exact(c).zip(grad.chunks_exact(c)) {
-            let factors = a.iter().zip(b).zip(d);
-            let pairs = x.iter().zip(grad).zip(factors);
-            y.extend(pairs.map(|((x, g), ((a, b), d))| g * a + x * b + d));
-        }
+        let (a, b, d) = (&a[at.clone()], &b[at.clone()], &d[at.clone()]);
+        let (scale, shift) = (&scaled.scale[at.clone()], &scaled.shift[at]);
+        with_slope!(scaled.act, |slope| {
+            let rows = x.chunks_exact(c).zip(grad.chunks_exact(c));
+            for (y, (x, grad)) in y.chunks_exact_mut(c).zip(rows) {
+                for j in 0..c {
+                    let g = slope(grad[j], x[j] * scale[j] + shift[j]);
+                    y[j] = g * a[j] + x[j] * b[j] + d[j];
+                }
+            }
+        });
     }
-    y
+    all
 }
 
 /// Into the channels of `y` from `first` on, pixel by pixel; `y` has `c` channels, `x` has `count`.
@@ -362,35 +444,47 @@ pub fn max_pool<T: Number>(x: &[T], size: Size, y: &mut [T]) {
     });
 }
 
-/// Calls `visit(window's value, offset of its first largest sample)` for every channel of every window.
-fn max_samples(x: &[f32], size: Size, mut visit: impl FnMut(usize, usize)) {
+/// Calls `visit(window's offset, its taps, which of them is the first largest for each channel)` for every window.
+fn max_taps(x: &[f32], size: Size, mut visit: impl FnMut(usize, &[usize], &[u32])) {
     let c = size.3;
     let mut best = vec![0f32; c];
-    let mut at = vec![0usize; c];
+    let mut which = vec![0u32; c];
     pool_windows(size, |to, taps| {
         best.copy_from_slice(&x[taps[0]..taps[0] + c]);
-        at.fill(taps[0]);
-        for tap in &taps[1..] {
-            let samples = best.iter_mut().zip(&mut at).zip(&x[*tap..*tap + c]);
-            for ((best, at), x) in samples {
-                (*best, *at) = if *x > *best { (*x, *tap) } else { (*best, *at) };
+        which.fill(0);
+        for (number, tap) in taps.iter().enumerate().skip(1) {
+            let samples = best.iter_mut().zip(&mut which).zip(&x[*tap..*tap + c]);
+            for ((best, which), x) in samples {
+                *which = if *x > *best { number as u32 } else { *which };
+                *best = if *x > *best { *x } else { *best };
             }
         }
-        at.iter().enumerate().for_each(|(i, at)| visit(to + i, at + i));
+        visit(to, taps, &which);
     });
 }
 
 /// Each window's gradient to its largest sample.
 pub fn max_scatter(x: &[f32], grad: &[f32], size: Size) -> Vec<f32> {
+    let c = size.3;
     let mut dx = vec![0.; x.len()];
-    max_samples(x, size, |window, sample| dx[sample] += grad[window]);
+    max_taps(x, size, |window, taps, which| {
+        let grad = &grad[window..window + c];
+        for (channel, (grad, which)) in grad.iter().zip(which).enumerate() {
+            dx[taps[*which as usize] + channel] += grad;
+        }
+    });
     dx
 }
 
 /// What `h` has where each window's largest sample is.
 pub fn max_gather(x: &[f32], h: &[f32], (n, height, w, c): Size) -> Vec<f32> {
     let mut y = vec![0.; n * (height / 2) * (w / 2) * c];
-    max_samples(x, (n, height, w, c), |window, sample| y[window] = h[sample]);
+    max_taps(x, (n, height, w, c), |window, taps, which| {
+        let y = y[window..window + c].iter_mut();
+        for (channel, (y, which)) in y.zip(which).enumerate() {
+            *y = h[taps[*which as usize] + channel];
+        }
+    });
     y
 }
 

@@ -12,10 +12,11 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
+    fmt,
     ffi::{CStr, c_char, c_int, c_uint, c_void},
     mem::size_of_val,
     ptr,
-    sync::{Arc, LazyLock, Mutex},
+    sync::{Arc, LazyLock, Mutex, OnceLock},
 };
 
 use libloading::Library;
@@ -942,15 +943,55 @@ fn expect(what: &str, has: usize, wants: usize) -> Result<(), String> {
     }
 }
 
-/// The weights in the primitive's layout: as they are, or repacked into `room`.
-fn packed(primitive: &Primitive, weights: &[f32], room: &mut Buffer) -> Result<Raw, String> {
+/// Weights in the library's layouts, packed once for as long as this lives: for one state of the weights, which must
+/// neither change nor move meanwhile.
+#[derive(Default)]
+pub struct Packs(Mutex<HashMap<(usize, Key), Pack>>);
+
+type Pack = Arc<OnceLock<Result<Buffer, String>>>;
+
+impl fmt::Debug for Packs {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("Packs")
+    }
+}
+
+impl Packs {
+    /// Where these weights are packed for this primitive. Two threads that ask at once wait for one packing.
+    fn get(&self, key: Key, primitive: &Primitive, weights: &[f32]) -> Result<Pack, String> {
+        let mut packs = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let pack = packs.entry((weights.as_ptr().addr(), key)).or_default().clone();
+        drop(packs);
+        match pack.get_or_init(|| repacked(primitive, weights)) {
+            Ok(_) => Ok(pack),
+            Err(e) => Err(e.clone()),
+        }
+    }
+}
+
+/// The weights in the primitive's layout: as they are, from `packs`, or repacked into `room`.
+fn packed(
+    primitive: &Primitive,
+    key: Key,
+    weights: &[f32],
+    packs: Option<&Packs>,
+    room: &mut Buffer,
+) -> Result<(Raw, Option<Pack>), String> {
     let Some(repack) = &primitive.repack else {
-        return Ok(address(weights));
+        return Ok((address(weights), None));
     };
+    if let Some(packs) = packs {
+        let pack = packs.get(key, primitive, weights)?;
+        let at = match pack.get() {
+            Some(Ok(buffer)) => address(buffer.values::<u8>(0)),
+            _ => return Err("weights were not packed".into()),
+        };
+        return Ok((at, Some(pack)));
+    }
     let to = room.reserve(primitive.packed);
     let to = to.as_mut_ptr().cast();
     repack.copy(address(weights), to)?;
-    Ok(to)
+    Ok((to, None))
 }
 
 impl Primitive {
@@ -996,6 +1037,7 @@ pub fn forward(
     shape: Shape,
     act: Act,
     bf16: bool,
+    packs: Option<&Packs>,
 ) -> Result<Vec<f32>, String> {
     let what = What::Forward {
         bias: bias.is_some(),
@@ -1003,13 +1045,14 @@ pub fn forward(
         act: fused(act).ok_or("oneDNN: this activation does not go with a convolution")?,
         bf16: false,
     };
-    let primitive = library()?.primitive(&Key { what, shape, bf16 })?;
+    let key = Key { what, shape, bf16 };
+    let primitive = library()?.primitive(&key)?;
     expect("picture", x.len(), shape.input_len())?;
     expect("weight", weight.len(), shape.weight_len())?;
     expect("bias", bias.map_or(shape.outputs, <[f32]>::len), shape.outputs)?;
     SCRATCH.with_borrow_mut(|room| {
         let x = narrowed(x, bf16, &mut room.a);
-        let weight = packed(&primitive, weight, &mut room.weights)?;
+        let (weight, _kept) = packed(&primitive, key, weight, packs, &mut room.weights)?;
         written(shape.output_len(), |y| {
             let mut args = vec![(Arg::Src, x), (Arg::Weights, weight), (Arg::Dst, y)];
             args.extend(bias.map(|bias| (Arg::Bias, address(bias))));
@@ -1027,14 +1070,16 @@ pub fn backward_data(
     weight: &[f32],
     shape: Shape,
     bf16: bool,
+    packs: Option<&Packs>,
 ) -> Result<Vec<f32>, String> {
     let what = What::BackwardData;
-    let primitive = library()?.primitive(&Key { what, shape, bf16 })?;
+    let key = Key { what, shape, bf16 };
+    let primitive = library()?.primitive(&key)?;
     expect("gradient", grad.len(), shape.output_len())?;
     expect("weight", weight.len(), shape.weight_len())?;
     SCRATCH.with_borrow_mut(|room| {
         let grad = narrowed(grad, bf16, &mut room.a);
-        let weight = packed(&primitive, weight, &mut room.weights)?;
+        let (weight, _kept) = packed(&primitive, key, weight, packs, &mut room.weights)?;
         written(shape.input_len(), |x| {
             let args = [(Arg::DiffDst, grad), (Arg::Weights, weight), (Arg::DiffSrc, x)];
             primitive.run(&args, &mut room.run)

@@ -6,11 +6,17 @@
 //! order, for as long as every gradient on the way is made of operations that have one: convolutions, which are each
 //! other's gradients, leaky ReLU, pooling, enlarging, joining and sums.
 
+use std::sync::Arc;
+
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail,
 };
 
-use super::{kernels, onednn, portable};
+use super::{
+    kernels::{self, Scaled},
+    onednn::{self, Packs},
+    portable,
+};
 use crate::net::graph::{Act, Window};
 
 /// Contiguous values and their sizes.
@@ -288,6 +294,8 @@ pub struct Conv {
     pub geometry: Geometry,
     /// What follows.
     pub act: Act,
+    /// Where the weights are kept packed; only for weights that stay as and where they are for as long as that lives.
+    pub packs: Option<Arc<Packs>>,
 }
 
 impl Operation for Conv {
@@ -301,7 +309,8 @@ impl Operation for Conv {
         let shape = self.geometry.shape(x.size()?, weight.dims[0]);
         let fuses = onednn::fuses(self.act);
         let act = if fuses { self.act } else { Act::None };
-        let made = onednn::forward(x.data, weight.data, bias, shape, act, self.geometry.bf16);
+        let (bf16, packs) = (self.geometry.bf16, self.packs.as_deref());
+        let made = onednn::forward(x.data, weight.data, bias, shape, act, bf16, packs);
         let made = made.map(|mut y| {
             if !fuses {
                 kernels::act_in_place(&mut y, self.act);
@@ -330,8 +339,12 @@ impl Operation for Conv {
         let (_, h, w, _) = x.dims4()?;
         let mut grads = vec![None; inputs.len()];
         if wanted[0] {
-            let size = (h, w);
-            grads[0] = Some(run.apply(ConvData { geometry, size }, &[&grad, weight])?);
+            let data = ConvData {
+                geometry,
+                size: (h, w),
+                packs: self.packs.clone(),
+            };
+            grads[0] = Some(run.apply(data, &[&grad, weight])?);
         }
         if wanted[1] {
             grads[1] = Some(run.apply(ConvWeights { geometry }, &[x, &grad])?);
@@ -359,6 +372,8 @@ pub struct ConvData {
     pub geometry: Geometry,
     /// The picture's height and width.
     pub size: (usize, usize),
+    /// As for [`Conv`].
+    pub packs: Option<Arc<Packs>>,
 }
 
 impl Operation for ConvData {
@@ -374,7 +389,8 @@ impl Operation for ConvData {
         if (window.count(self.size.0), window.count(self.size.1)) != (oh, ow) {
             bail!("a gradient of {oh} x {ow} does not come from {:?}", self.size)
         }
-        let made = onednn::backward_data(grad.data, weight.data, shape, self.geometry.bf16);
+        let (bf16, packs) = (self.geometry.bf16, self.packs.as_deref());
+        let made = onednn::backward_data(grad.data, weight.data, shape, bf16, packs);
         by_onednn(made, size)
     }
 
@@ -390,8 +406,13 @@ impl Operation for ConvData {
         wanted: &[bool],
         run: Run,
     ) -> Result<Grads> {
-        let (geometry, act) = (self.geometry, Act::None);
-        let back = |_| run.apply(Conv { geometry, act }, &[grad, inputs[1]]);
+        let geometry = self.geometry;
+        let conv = Conv {
+            geometry,
+            act: Act::None,
+            packs: self.packs.clone(),
+        };
+        let back = |_| run.apply(conv, &[grad, inputs[1]]);
         let weights = |_| run.apply(ConvWeights { geometry }, &[grad, inputs[0]]);
         Ok(vec![
             wanted[0].then_some(()).map(back).transpose()?,
@@ -440,11 +461,19 @@ impl Operation for ConvWeights {
         wanted: &[bool],
         run: Run,
     ) -> Result<Grads> {
-        let (geometry, act) = (self.geometry, Act::None);
         let (_, h, w, _) = inputs[0].dims4()?;
-        let size = (h, w);
-        let data = |_| run.apply(ConvData { geometry, size }, &[inputs[1], grad]);
-        let forward = |_| run.apply(Conv { geometry, act }, &[inputs[0], grad]);
+        let data = ConvData {
+            geometry: self.geometry,
+            size: (h, w),
+            packs: None,
+        };
+        let conv = Conv {
+            geometry: self.geometry,
+            act: Act::None,
+            packs: None,
+        };
+        let data = |_| run.apply(data, &[inputs[1], grad]);
+        let forward = |_| run.apply(conv, &[inputs[0], grad]);
         Ok(vec![
             wanted[0].then_some(()).map(data).transpose()?,
             wanted[1].then_some(()).map(forward).transpose()?,
@@ -650,6 +679,21 @@ pub struct Norm {
 }
 
 impl Norm {
+    /// Statistics, weight and bias as one factor and one shift.
+    fn scaled(&self, weight: &[f32], bias: &[f32]) -> Result<Scaled> {
+        let (mean, inverse) = self.statistics.of_channels(weight.len())?;
+        let weights = weight.iter().cycle();
+        let scale: Vec<f32> = inverse.iter().zip(weights).map(|(i, w)| i * w).collect();
+        let terms = bias.iter().cycle().zip(mean.iter().zip(&scale));
+        let shift = terms.map(|(b, (m, s))| b - m * s).collect();
+        Ok(Scaled {
+            mean,
+            scale,
+            shift,
+            act: self.act,
+        })
+    }
+
     /// The factors a, b, d `[3, parts, C]` of the input's gradient `grad * a + x * b + d`: with
     /// x^ = (x - mean) * inverse and g = grad * weight it is `inverse * (g - mean(g) - x^ * mean(g * x^))`, the means
     /// over what the statistics are of. `sums` are those of [`NormSums`].
@@ -692,13 +736,8 @@ impl Operation for Norm {
 
     fn cpu(&self, inputs: &[Values]) -> Result<Option<Made>> {
         let (x, weight, bias) = (&inputs[0], &inputs[1], &inputs[2]);
-        let c = x.size()?.3;
-        let (mean, inverse) = self.statistics.of_channels(c)?;
-        let weights = weight.data.iter().cycle();
-        let scale: Vec<f32> = inverse.iter().zip(weights).map(|(i, w)| i * w).collect();
-        let terms = bias.data.iter().cycle().zip(mean.iter().zip(&scale));
-        let shift: Vec<f32> = terms.map(|(b, (m, s))| b - m * s).collect();
-        let made = kernels::affine(x.data, c, &scale, &shift, self.act);
+        let scaled = self.scaled(weight.data, bias.data)?;
+        let made = kernels::affine(x.data, x.size()?.3, &scaled.scale, &scaled.shift, self.act);
         Ok(Some((made, x.dims.into())))
     }
 
@@ -710,7 +749,7 @@ impl Operation for Norm {
     fn backward(
         &self,
         inputs: &[&Tensor],
-        y: &Tensor,
+        _: &Tensor,
         grad: &Tensor,
         _: &[bool],
         _: Run,
@@ -718,14 +757,14 @@ impl Operation for Norm {
         if grad.track_op() {
             bail!("a normalisation has no second derivative here: take none in the critic of WGAN-GP")
         }
-        let grad = before_act(self.act, y, grad, Run::Plain)?;
         let (x, weight) = (inputs[0], inputs[1]);
         let c = x.dim(3)?;
-        let (mean, inverse) = self.statistics.of_channels(c)?;
-        let sums = evaluate(&NormSums { mean }, &[x, &grad])?; // [parts, 2, C]
+        let (_, inverse) = self.statistics.of_channels(c)?;
+        let scaled = self.scaled(&weight.to_vec1()?, &inputs[2].to_vec1()?)?;
+        let sums = evaluate(&NormSums(scaled.clone()), &[x, grad])?; // [parts, 2, C]
         let sums = sums.flatten_all()?.to_vec1::<f32>()?;
         let factors = self.factors(&sums, weight)?;
-        let dx = evaluate(&Combine, &[x, &grad, &factors])?;
+        let dx = evaluate(&NormData(scaled), &[x, grad, &factors])?;
         let (mut dw, mut db) = (vec![0f32; c], vec![0f32; c]);
         for (sums, inverse) in sums.chunks_exact(2 * c).zip(inverse.chunks_exact(c)) {
             for i in 0..c {
@@ -738,12 +777,26 @@ impl Operation for Norm {
     }
 }
 
-/// For a norm's gradient: of each channel of each part the sum of the gradient and of its product with x less the
-/// mean; inputs x and grad, result `[parts, 2, C]`.
+/// `[parts, C]` numbers to multiply or add to a picture seen as `[parts, rows, C]`.
+fn rows(values: &[f32], parts: usize, like: &Tensor) -> Result<Tensor> {
+    Tensor::from_slice(values, (parts, 1, values.len() / parts), like.device())
+}
+
+/// For a norm's gradient: of each channel of each part the sum of the gradient before the activation and of its
+/// product with x less the mean; inputs x and the gradient after the activation, result `[parts, 2, C]`.
 #[derive(Clone, Debug)]
-struct NormSums {
-    /// `[parts, C]`.
-    mean: Vec<f32>,
+struct NormSums(Scaled);
+
+/// x and the gradient before the activation, as `[parts, rows, C]`.
+fn unscaled(scaled: &Scaled, x: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
+    let c = x.dim(3)?;
+    let parts = scaled.mean.len() / c;
+    let (x, grad) = (x.reshape((parts, (), c))?, grad.reshape((parts, (), c))?);
+    let v = x.broadcast_mul(&rows(&scaled.scale, parts, &x)?)?;
+    let v = v.broadcast_add(&rows(&scaled.shift, parts, &x)?)?;
+    let y = portable::bias_act(&v, None, scaled.act)?;
+    let grad = portable::act_grad(&y, &grad, scaled.act)?;
+    Ok((x, grad))
 }
 
 impl Operation for NormSums {
@@ -751,17 +804,13 @@ impl Operation for NormSums {
 
     fn cpu(&self, inputs: &[Values]) -> Result<Option<Made>> {
         let c = inputs[0].size()?.3;
-        let made = kernels::norm_sums(inputs[0].data, inputs[1].data, &self.mean, c);
-        Ok(Some((made, (self.mean.len() / c, 2, c).into())))
+        let made = kernels::norm_sums(inputs[0].data, inputs[1].data, &self.0, c);
+        Ok(Some((made, (self.0.mean.len() / c, 2, c).into())))
     }
 
     fn portable(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        let (x, grad) = (inputs[0], inputs[1]);
-        let c = x.dim(3)?;
-        let parts = self.mean.len() / c;
-        let mean = Tensor::from_vec(self.mean.clone(), (parts, 1, c), x.device())?;
-        let grad = grad.reshape((parts, (), c))?;
-        let centred = x.reshape((parts, (), c))?.broadcast_sub(&mean)?;
+        let (x, grad) = unscaled(&self.0, inputs[0], inputs[1])?;
+        let centred = x.broadcast_sub(&rows(&self.0.mean, x.dim(0)?, &x)?)?;
         Tensor::stack(&[grad.sum(1)?, (&grad * centred)?.sum(1)?], 1)
     }
 
@@ -770,28 +819,25 @@ impl Operation for NormSums {
     }
 }
 
-/// `grad * a + x * b + d`: inputs x, grad `[N, H, W, C]` and factors `[3, parts, C]`.
+/// For a norm's gradient: `g * a + x * b + d` with g the gradient before the activation; inputs x, the gradient after
+/// it `[N, H, W, C]` and factors `[3, parts, C]`.
 #[derive(Clone, Debug)]
-struct Combine;
+struct NormData(Scaled);
 
-impl Operation for Combine {
-    const NAME: &'static str = "combine";
+impl Operation for NormData {
+    const NAME: &'static str = "norm-data";
 
     fn cpu(&self, inputs: &[Values]) -> Result<Option<Made>> {
         let (x, grad, factors) = (&inputs[0], &inputs[1], inputs[2].data);
-        let (a, rest) = factors.split_at(factors.len() / 3);
-        let (b, d) = rest.split_at(a.len());
-        let made = kernels::combine(x.data, grad.data, x.size()?.3, a, b, d);
+        let made = kernels::norm_data(x.data, grad.data, &self.0, x.size()?.3, factors);
         Ok(Some((made, x.dims.into())))
     }
 
     fn portable(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        let (x, grad, factors) = (inputs[0], inputs[1], inputs[2]);
-        let (_, parts, c) = factors.dims3()?;
-        let rows = |t: &Tensor| t.reshape((parts, (), c));
-        let factor = |i: usize| factors.get(i)?.reshape((parts, 1, c));
-        let y = (rows(grad)?.broadcast_mul(&factor(0)?)? + rows(x)?.broadcast_mul(&factor(1)?)?)?;
-        y.broadcast_add(&factor(2)?)?.reshape(x.shape())
+        let (x, grad) = unscaled(&self.0, inputs[0], inputs[1])?;
+        let factor = |i: usize| inputs[2].get(i)?.unsqueeze(1);
+        let y = (grad.broadcast_mul(&factor(0)?)? + x.broadcast_mul(&factor(1)?)?)?;
+        y.broadcast_add(&factor(2)?)?.reshape(inputs[0].shape())
     }
 
     fn backward(&self, _: &[&Tensor], _: &Tensor, _: &Tensor, _: &[bool], _: Run) -> Result<Grads> {
