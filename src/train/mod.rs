@@ -310,7 +310,7 @@ pub fn run(
 /// A run under way.
 struct Run<'a> {
     config: &'a Config,
-    trainer: Trainer<'a>,
+    trainer: Trainer,
     journal: Journal,
     exams: Vec<Exam>,
     state: PathBuf,

@@ -86,8 +86,8 @@ impl Network {
 }
 
 /// Generator, discriminator and their optimisers.
-pub struct Trainer<'a> {
-    config: &'a Config,
+pub struct Trainer {
+    config: Config,
     device: Device,
     step: u64,
     generator: Network,
@@ -98,8 +98,12 @@ pub struct Trainer<'a> {
     given: Vec<String>,
 }
 
-impl<'a> Trainer<'a> {
-    pub fn new(config: &'a Config, init: Option<&Path>, device: Device) -> Result<Self> {
+impl Trainer {
+    /// A run at its beginning, from `init` where there is one.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for settings that do not go together, [`Error::Model`] for an `init` that does not fit.
+    pub fn new(config: &Config, init: Option<&Path>, device: Device) -> Result<Self> {
         let graph = (net::arch(&config.arch)?.graph)(&config.network)?;
         let stride = graph.stride();
         if !config.size.is_multiple_of(stride) {
@@ -125,7 +129,7 @@ impl<'a> Trainer<'a> {
         };
         generator.params.set(&given)?;
         Ok(Self {
-            config,
+            config: config.clone(),
             device,
             step: 0,
             mean: generator.params.values()?,
@@ -413,6 +417,7 @@ impl<'a> Trainer<'a> {
         Ok(chosen)
     }
 
+    /// What the model says of itself.
     pub fn header(&self, gain: f32, photographs: usize, validation: &Figures) -> Header {
         Header {
             arch: self.config.arch.clone(),
@@ -442,7 +447,7 @@ struct State {
 
 const STATE: &str = "autochrome-run";
 
-impl Trainer<'_> {
+impl Trainer {
     /// The state as a file.
     pub fn state(&self) -> Result<Vec<u8>> {
         let mut tensors = BTreeMap::new();
@@ -479,7 +484,7 @@ impl Trainer<'_> {
             cache_mb: 0,
             ..c.clone()
         };
-        if schedule(&state.settings) != schedule(self.config) {
+        if schedule(&state.settings) != schedule(&self.config) {
             return Err(Error::Train(format!(
                 "{name} is the state of a run with other settings; give the same ones (only steps, check_every and cache_mb may change), or choose another output"
             )));

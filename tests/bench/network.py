@@ -1,21 +1,22 @@
 #!/usr/bin/env python3
 """Our networks in PyTorch, ONNX Runtime and OpenVINO: the same results, and how long each takes.
 
-    cargo bench --bench network -- --export DIR      # writes the graphs, parameters, pictures and our own times
-    python3 tests/bench/network.py DIR [--rounds 7] [--bf16] [--profile]
+    cargo bench --bench network -- squeeze --export DIR      # writes the graphs, parameters and pictures
+    python3 tests/bench/network.py DIR --ours 'cargo bench --bench network --' [--rounds 7] [--bf16] [--profile]
 
-Needs torch, numpy, safetensors, onnx, onnxruntime and openvino. Times are medians in milliseconds; the libraries take
-turns, so that a busy moment of the machine hits all of them. A ratio above 1 means that ours is faster.
-
-`rust` of bench.json may have the keys `one`, `batch`, `workers` (ms per frame) and `step` (ms); what they mean stands
-in TIMES.
+Needs torch, numpy, safetensors, onnx, onnxruntime and openvino. Times are medians in milliseconds; the libraries and
+our own program take turns, so that a busy moment of the machine hits all of them. A ratio above 1 means that ours is
+faster.
 """
 
 import argparse
 import json
 import math
 import pathlib
+import shlex
 import statistics
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -412,12 +413,39 @@ def timed(run, x, frames):
     return (time.perf_counter() - start) / times / frames * 1000
 
 
-def time_inference(libraries, l, threads, rounds):
+class Ours:
+    """The Rust program, which takes a turn for every line that it is given."""
+
+    def __init__(self, command, name, bf16):
+        self.suffix = "_bf16" if bf16 else ""
+        pipe = subprocess.PIPE
+        command = shlex.split(command) + ["--turns", name]
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+
+    def turn(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith("turn "):
+                times = json.loads(line[5:])
+                return {key: times[key + self.suffix] for key in ("one", "workers", "step")}
+        sys.exit("the Rust program has ended")
+
+
+def time_all(libraries, l, trainer, batch, threads, rounds, ours):
+    """Everything in turn, so that a machine that drifts drifts for all."""
     jobs = inference_jobs(libraries, l, threads)
-    found = {key: [] for key in jobs}
-    for _ in range(rounds):
-        for key, job in jobs.items():
-            found[key].append(timed(*job))
+    found = {}
+    for i in range(rounds + 1):
+        times = {key: timed(*job) for key, job in jobs.items()}
+        torch.set_num_threads(threads)
+        start = time.perf_counter()
+        trainer.step(*batch)
+        times["step", "PyTorch"] = (time.perf_counter() - start) * 1000
+        times |= {(key, "ours"): ms for key, ms in (ours.turn() if ours else {}).items()}
+        for key, ms in times.items():
+            if i > 0:  # the first round warms up
+                found.setdefault(key, []).append(ms)
     return {key: statistics.median(times) for key, times in found.items()}
 
 
@@ -513,6 +541,7 @@ def table(found):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path, help="what the Rust bench wrote with --export")
+    parser.add_argument("--ours", help="the Rust program's command, to take turns with")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--bf16", action="store_true", help="at bfloat16, where the CPU has it")
     parser.add_argument("--profile", action="store_true", help="only PyTorch's 12 slowest operations of a step")
@@ -536,10 +565,10 @@ def main():
     libraries = {name: library(graph, threads, bf16) for name, library in kept.items()}
     l = np.ascontiguousarray(io["l"].transpose(0, 3, 1, 2))
     check(libraries, l, io["ab"].transpose(0, 3, 1, 2))
-    found = time_inference(libraries, l, threads, rounds)
-    found["step", "PyTorch"] = time_training(trainer, batch, threads, rounds)
+    ours = Ours(options.ours, bench["name"], bf16) if options.ours else None
+    found = time_all(libraries, l, trainer, batch, threads, rounds, ours)
     print(f"frames of {l.shape[3]}x{l.shape[2]}; training: {bench['batch']} crops of {bench['size']}x{bench['size']}")
-    table(found | {(key, "ours"): ms for key, ms in bench.get("rust", {}).items()})
+    table(found)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 //! `cargo bench --bench network`: the generators and their training step, alone.
 //!
-//!     cargo bench --bench network                                 every generator
-//!     cargo bench --bench network -- squeeze --export FOLDER      one; and what tests/bench/network.py needs
+//!     cargo bench --bench network                                      every generator
+//!     cargo bench --bench network -- squeeze --export FOLDER           one; and what tests/bench/network.py needs
+//!     python3 tests/bench/network.py FOLDER --ours 'cargo bench --bench network --'
 //!
-//! The script then times the same network with the same weights in ONNX Runtime, OpenVINO and PyTorch beside the
-//! figures from here. Prints medians and asserts nothing: the figures are for people.
+//! The script times the same network with the same weights in ONNX Runtime, OpenVINO and PyTorch, in turn with this
+//! program. Prints medians and asserts nothing: the figures are for people.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Instant};
+use std::{collections::BTreeMap, fs, io::stdin, path::Path, time::Instant};
 
 use autochrome::{
     frame::Thumb,
@@ -24,54 +25,111 @@ use serde_json::{Value, json};
 const SIZE: usize = 128;
 const BATCH: usize = 16;
 const ROUNDS: usize = 9;
-/// Frames a measurement, so that one is long enough to time.
-const FRAMES: usize = 8;
+/// Frames a turn, so that one is long enough to time.
+const FRAMES: usize = 32;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    let export = arguments.iter().position(|a| a == "--export");
-    let folder = export.and_then(|at| arguments.get(at + 1));
+    let after = |flag: &str| {
+        let at = arguments.iter().position(|a| a == flag);
+        at.and_then(|at| arguments.get(at + 1))
+    };
+    let asked = |arch: &&Arch| arguments.is_empty() || arguments.iter().any(|a| a == arch.name);
+    if let Some(name) = after("--turns") {
+        return turns(net::arch(name).expect("a generator"));
+    }
     println!(
-        "{SIZE} px, {} threads, median of {ROUNDS}; bf16 in the CPU: {}",
+        "{SIZE} px, {} threads, milliseconds, median of {ROUNDS}; bf16 in the CPU: {}",
         rayon::current_num_threads(),
         cpu_has_bf16()
     );
-    for arch in ARCHS {
-        if arguments.is_empty() || arguments.iter().any(|a| a == arch.name) {
-            let times = measure(arch);
-            println!("{:<8} {times}", arch.name);
-            if let Some(folder) = folder {
-                write(Path::new(folder), arch, &times);
+    for arch in ARCHS.iter().filter(asked) {
+        let mut bench = Bench::new(arch);
+        bench.turn();
+        let mut all: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for _ in 0..ROUNDS {
+            for (name, time) in bench.turn() {
+                all.entry(name).or_default().push(time);
             }
+        }
+        let medians: BTreeMap<String, f64> = all
+            .into_iter()
+            .map(|(name, mut times)| {
+                times.sort_by(f64::total_cmp);
+                (name, times[times.len() / 2])
+            })
+            .collect();
+        println!("{:<8} {medians:.2?}", arch.name);
+        if let Some(folder) = after("--export") {
+            write(Path::new(folder), arch);
         }
     }
 }
 
-/// Milliseconds of everything, by name.
-fn measure(arch: &Arch) -> Value {
-    let mut times = json!({});
-    for engine in Engine::present(&Device::Cpu) {
-        let suffix = match engine {
-            Engine::Plan { bf16: false } => "",
-            Engine::Plan { bf16: true } if cpu_has_bf16() => "_bf16",
-            _ => continue,
+/// A turn for every line that comes in, so that another program can take turns with this one.
+fn turns(arch: &Arch) {
+    let mut bench = Bench::new(arch);
+    bench.turn();
+    for line in stdin().lines() {
+        line.expect("a line");
+        println!("turn {}", json!(bench.turn()));
+    }
+}
+
+/// Everything that is timed of a generator, made once.
+struct Bench {
+    models: Vec<(&'static str, Network)>,
+    trainers: Vec<(&'static str, Trainer)>,
+    thumbs: Vec<Thumb>,
+    batch: Batch,
+}
+
+impl Bench {
+    fn new(arch: &Arch) -> Self {
+        let suffix = |bf16: bool| if bf16 { "_bf16" } else { "" };
+        let precisions = if cpu_has_bf16() { &[false, true][..] } else { &[false] };
+        let engine = |bf16: bool| match Place::cpu().engine {
+            Engine::Plan { .. } => Engine::Plan { bf16 },
+            Engine::Eager => Engine::Eager,
         };
-        let mut model = network(arch, engine);
-        let thumbs = thumbs();
-        let one = median(|| {
-            for thumb in &thumbs {
-                model.predict(std::slice::from_ref(thumb)).expect("colours");
-            }
-        });
-        let all = median(|| drop(model.predict(&thumbs).expect("colours")));
-        times[format!("one{suffix}")] = json!(one / FRAMES as f64);
-        times[format!("workers{suffix}")] = json!(all / FRAMES as f64);
+        let models = precisions.iter().map(|p| (suffix(*p), network(arch, engine(*p))));
+        let trainers = precisions.iter().map(|p| (suffix(*p), trainer(arch, *p)));
+        Self {
+            models: models.collect(),
+            trainers: trainers.collect(),
+            thumbs: thumbs(),
+            batch: Batch {
+                l: random(&[BATCH, SIZE, SIZE, 1], "l"),
+                ab: random(&[BATCH, SIZE, SIZE, 2], "ab"),
+            },
+        }
     }
-    times["step"] = json!(step(arch, false));
-    if cpu_has_bf16() {
-        times["step_bf16"] = json!(step(arch, true));
+
+    /// Milliseconds of everything, by name: `one` frame at a time, a frame a thread (`workers`), a training `step`.
+    fn turn(&mut self) -> BTreeMap<String, f64> {
+        let mut times = BTreeMap::new();
+        for (suffix, model) in &mut self.models {
+            let one = milliseconds(|| {
+                for thumb in &self.thumbs {
+                    model.predict(std::slice::from_ref(thumb)).expect("colours");
+                }
+            });
+            let all = milliseconds(|| drop(model.predict(&self.thumbs).expect("colours")));
+            times.insert(format!("one{suffix}"), one / FRAMES as f64);
+            times.insert(format!("workers{suffix}"), all / FRAMES as f64);
+        }
+        for (suffix, trainer) in &mut self.trainers {
+            let step = milliseconds(|| drop(trainer.step(&self.batch).expect("a step")));
+            times.insert(format!("step{suffix}"), step);
+        }
+        times
     }
-    times
+}
+
+fn milliseconds(run: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    run();
+    start.elapsed().as_secs_f64() * 1e3
 }
 
 fn network(arch: &Arch, engine: Engine) -> Network {
@@ -94,7 +152,7 @@ fn graph(arch: &Arch) -> net::graph::Graph {
     (arch.graph)(&(arch.defaults)()).expect("a network")
 }
 
-fn step(arch: &Arch, bf16: bool) -> f64 {
+fn trainer(arch: &Arch, bf16: bool) -> Trainer {
     let config = Config {
         arch: arch.name.into(),
         size: SIZE,
@@ -104,12 +162,7 @@ fn step(arch: &Arch, bf16: bool) -> f64 {
         bf16,
         ..Config::default()
     };
-    let mut trainer = Trainer::new(&config, None, Device::Cpu).expect("a trainer");
-    let batch = Batch {
-        l: random(&[BATCH, SIZE, SIZE, 1], "l"),
-        ab: random(&[BATCH, SIZE, SIZE, 2], "ab"),
-    };
-    median(|| drop(trainer.step(&batch).expect("a step")))
+    Trainer::new(&config, None, Device::Cpu).expect("a trainer")
 }
 
 /// A discriminator for the quarter of [`SIZE`] that the small generators make.
@@ -138,22 +191,8 @@ fn random(shape: &[usize], purpose: &str) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).expect("a tensor")
 }
 
-/// Median milliseconds of a run, after two that warm up.
-fn median(mut run: impl FnMut()) -> f64 {
-    let mut times: Vec<f64> = (0..ROUNDS + 2)
-        .map(|_| {
-            let start = Instant::now();
-            run();
-            start.elapsed().as_secs_f64() * 1e3
-        })
-        .skip(2)
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
 /// What tests/bench/network.py reads.
-fn write(folder: &Path, arch: &Arch, times: &Value) {
+fn write(folder: &Path, arch: &Arch) {
     fs::create_dir_all(folder).expect("a folder");
     let generator = graph(arch);
     let params = Params::seeded(&generator, 1, &Device::Cpu).expect("parameters");
@@ -186,7 +225,7 @@ fn write(folder: &Path, arch: &Arch, times: &Value) {
     text(
         "bench.json",
         json!({
-            "name": arch.name, "batch": BATCH, "size": SIZE, "threads": rayon::current_num_threads(), "rust": times,
+            "name": arch.name, "batch": BATCH, "size": SIZE, "threads": rayon::current_num_threads()
         }),
     );
 }
