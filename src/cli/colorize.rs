@@ -197,7 +197,11 @@ impl ColorizeArgs {
     }
 
     fn load(&self, ui: &Ui) -> Result<Box<dyn Colorizer>> {
-        let loaded = net::load(&self.network.model, &self.network.device, self.network.precision)?;
+        let loaded = net::load(
+            &self.network.model,
+            &self.network.device,
+            self.network.precision,
+        )?;
         let place = Some(loaded.device()).filter(|p| !p.is_empty());
         let place = place.map_or(String::new(), |p| format!(" on {p}"));
         ui.say(format_args!("model {}{place}", loaded.describe()));

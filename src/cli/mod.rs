@@ -68,8 +68,14 @@ impl Cli {
     pub fn threads(&self) -> Option<usize> {
         match &self.verb {
             Verb::Colorize(args) => args.threads(),
+            Verb::Train(args) => args.threads.map(usize::from),
             _ => None,
         }
+    }
+
+    /// Whether the command trains.
+    pub fn is_training(&self) -> bool {
+        matches!(self.verb, Verb::Train(_))
     }
 
     /// Carries out the command.

@@ -34,7 +34,8 @@ pub struct TrainArgs {
     /// Kind of generator [default: unet]
     #[arg(long)]
     pub arch: Option<String>,
-    /// A model of the same kind to start from, or ImageNet SqueezeNet v1.0 weights for the encoder of `squeeze`
+    /// A model of the same kind to start from, or ImageNet weights for the encoder: SqueezeNet v1.0 for `squeeze`,
+    /// EfficientNet-Lite0 for `lite`
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,
     /// Side of the crops in pixels [default: 128]
@@ -52,6 +53,9 @@ pub struct TrainArgs {
     /// auto, cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
+    /// Threads that compute; what is learnt does not depend on it [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
     /// Settings from a JSON file; flags win over it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

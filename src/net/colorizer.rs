@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use rayon::prelude::*;
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
         Engine,
         eager::Eager,
         plan::{Plan, Worker},
+        upload,
     },
     graph::Graph,
     params::Params,
@@ -47,7 +48,7 @@ impl Model {
         let (h, w, n) = (thumbs[0].height, thumbs[0].width, thumbs.len());
         let l = thumbs.iter().flat_map(|t| &t.l);
         let l: Vec<f32> = l.map(|l| color::network_from_l(*l)).collect();
-        let l = Tensor::from_vec(l, (n, h, w, 1), device)?;
+        let l = upload(&l, (n, h, w, 1), device)?;
         let eager = Eager {
             graph: &self.graph,
             params: &self.params,
@@ -111,11 +112,7 @@ impl Network {
     }
 
     /// Sees to it that the first plan is the one for this size.
-    fn compiled(
-        &mut self,
-        size: (usize, usize),
-        bf16: bool,
-    ) -> std::result::Result<(), String> {
+    fn compiled(&mut self, size: (usize, usize), bf16: bool) -> std::result::Result<(), String> {
         match self.plans.iter().position(|(s, _)| *s == size) {
             Some(at) => self.plans[..=at].rotate_right(1),
             None => {
@@ -138,16 +135,19 @@ impl Network {
             return Err(Error::internal("colorizer", "no plan"));
         };
         let count = workers.len().min(thumbs.len());
-        let done = workers[..count].par_iter_mut().enumerate().map(|(first, worker)| {
-            let mine = thumbs.iter().skip(first).step_by(count);
-            mine.map(|thumb| {
-                let l: Vec<f32> = thumb.l.iter().map(|l| color::network_from_l(*l)).collect();
-                let (height, width, _) = worker.result();
-                let ab = worker.run(&l).map_err(|e| Error::internal("network", e))?;
-                Ok(colour_map(ab, (height, width), gain))
-            })
-            .collect::<Result<Vec<_>>>()
-        });
+        let done = workers[..count]
+            .par_iter_mut()
+            .enumerate()
+            .map(|(first, worker)| {
+                let mine = thumbs.iter().skip(first).step_by(count);
+                mine.map(|thumb| {
+                    let l: Vec<f32> = thumb.l.iter().map(|l| color::network_from_l(*l)).collect();
+                    let (height, width, _) = worker.result();
+                    let ab = worker.run(&l).map_err(|e| Error::internal("network", e))?;
+                    Ok(colour_map(ab, (height, width), gain))
+                })
+                .collect::<Result<Vec<_>>>()
+            });
         let mut done: Vec<_> = done
             .collect::<Result<Vec<_>>>()?
             .into_iter()

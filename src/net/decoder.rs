@@ -30,6 +30,12 @@ pub fn regression(g: &mut Graph, deep: Value, skips: &[Value; 2]) -> Value {
 fn join(g: &mut Graph, name: &str, (coarse, skip): (Value, Value), channels: usize) -> Value {
     let coarse = g.up(coarse, 2);
     let joined = g.cat(coarse, skip);
-    let mixed = g.conv(joined, Conv::same(format!("{name}.mix"), channels, 1).act(RELU));
-    g.conv(mixed, Conv::same(format!("{name}.smooth"), channels, 3).act(RELU))
+    let mixed = g.conv(
+        joined,
+        Conv::same(format!("{name}.mix"), channels, 1).act(RELU),
+    );
+    g.conv(
+        mixed,
+        Conv::same(format!("{name}.smooth"), channels, 3).act(RELU),
+    )
 }

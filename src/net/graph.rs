@@ -510,7 +510,10 @@ mod tests {
             names.join(" "),
             "a.weight a.bias n.weight n.bias n.running_mean n.running_var b.weight b.bias"
         );
-        assert_eq!(g.flops((16, 32)), 2 * 8 * 16 * (16 * 8) + 2 * 8 * 16 * (16 * 8 * 4));
+        assert_eq!(
+            g.flops((16, 32)),
+            2 * 8 * 16 * (16 * 8) + 2 * 8 * 16 * (16 * 8 * 4)
+        );
         assert_eq!(g.uses(), [1, 2, 1, 1, 1, 1]);
     }
 }

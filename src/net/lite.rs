@@ -28,7 +28,12 @@ const NORM: NormKind = NormKind::Batch { eps: 1e-3 };
 /// The network; the encoder's names are `stem`, `blocks.0` and so on, each convolution with its `bn`.
 pub fn graph() -> Graph {
     let (mut g, l) = Graph::new(1);
-    let mut x = normed(&mut g, l, Conv::new("stem", 32, Window::same(3, 2)), Act::Relu6);
+    let mut x = normed(
+        &mut g,
+        l,
+        Conv::new("stem", 32, Window::same(3, 2)),
+        Act::Relu6,
+    );
     let mut maps = Vec::new();
     let mut block = 0;
     for (repeats, size, stride, expand, channels) in STAGES {
@@ -37,7 +42,14 @@ pub fn graph() -> Graph {
         }
         for i in 0..repeats {
             let window = Window::same(size, if i == 0 { stride } else { 1 });
-            x = inverted(&mut g, x, &format!("blocks.{block}"), window, expand, channels);
+            x = inverted(
+                &mut g,
+                x,
+                &format!("blocks.{block}"),
+                window,
+                expand,
+                channels,
+            );
             block += 1;
         }
     }
@@ -69,11 +81,21 @@ fn inverted(
     let wide = inputs * expand;
     let mut y = x;
     if expand > 1 {
-        y = normed(g, y, Conv::same(format!("{name}.expand"), wide, 1), Act::Relu6);
+        y = normed(
+            g,
+            y,
+            Conv::same(format!("{name}.expand"), wide, 1),
+            Act::Relu6,
+        );
     }
     let depthwise = Conv::new(format!("{name}.depthwise"), wide, window).groups(wide);
     y = normed(g, y, depthwise, Act::Relu6);
-    y = normed(g, y, Conv::same(format!("{name}.project"), channels, 1), Act::None);
+    y = normed(
+        g,
+        y,
+        Conv::same(format!("{name}.project"), channels, 1),
+        Act::None,
+    );
     if window.stride == 1 && inputs == channels {
         y = g.add(y, x);
     }

@@ -35,11 +35,7 @@ pub fn is_model_name(name: &str) -> bool {
 ///
 /// # Errors
 /// [`Error::Model`] where there is no such model, the file is damaged or of another kind, or the device cannot be had.
-pub fn load(
-    name: &str,
-    device: &DeviceChoice,
-    precision: Precision,
-) -> Result<Box<dyn Colorizer>> {
+pub fn load(name: &str, device: &DeviceChoice, precision: Precision) -> Result<Box<dyn Colorizer>> {
     if let Some((_, ab)) = PLAIN.iter().find(|(n, _)| *n == name) {
         return Ok(Box::new(Constant { ab: *ab }));
     }

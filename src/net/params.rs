@@ -67,7 +67,11 @@ impl Params {
     ///
     /// # Errors
     /// [`Error::Model`] where one is missing, of another shape, or unknown.
-    pub fn given(graph: &Graph, values: &BTreeMap<String, Tensor>, device: &Device) -> Result<Self> {
+    pub fn given(
+        graph: &Graph,
+        values: &BTreeMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Self> {
         let mut params = Self {
             trained: BTreeMap::new(),
             statistics: BTreeMap::new(),

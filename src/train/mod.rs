@@ -355,6 +355,9 @@ impl Run<'_> {
         let config = self.config;
         while self.trainer.steps() < config.steps && !stop.load(Ordering::Relaxed) {
             let losses = self.trainer.step(&loader.next_batch()?)?;
+            for warning in self.trainer.take_warnings() {
+                (self.tell)(Event::Warning(warning));
+            }
             let step = self.trainer.steps();
             let losses = self.journal.step(step, &losses);
             (self.tell)(Event::Step { step, losses });

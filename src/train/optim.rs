@@ -144,11 +144,7 @@ impl Adam {
     ///
     /// # Errors
     /// A gradient of another shape.
-    pub fn step(
-        &mut self,
-        gradients: &Gradients,
-        rate: impl Fn(&str) -> f64 + Sync,
-    ) -> Candle<()> {
+    pub fn step(&mut self, gradients: &Gradients, rate: impl Fn(&str) -> f64 + Sync) -> Candle<()> {
         self.steps += 1;
         let unbias = |beta: f64| 1. / (1. - beta.powf(self.steps as f64));
         let (b1, b2) = self.betas;

@@ -23,9 +23,11 @@ use crate::{
         self, Place,
         checkpoint::{self, COLOR, Checkpoint, Header},
         engine::{
+            allow_tf32,
             eager::{Eager, Gradients, Pass, Seen, Wanted},
             onednn::Packs,
             ops::{self, BlockSum, Cat, Slice},
+            upload,
         },
         graph::Graph,
         params::{Params, stream},
@@ -37,7 +39,10 @@ use crate::{
 fn initial(path: &Path, arch: &str) -> Result<BTreeMap<String, Tensor>> {
     let name = shown(path);
     let bytes = fs::read(path).map_err(|e| Error::model(&name, io_sentence(&e)))?;
-    match (Checkpoint::parse(&bytes, &name), net::arch(arch)?.pretrained) {
+    match (
+        Checkpoint::parse(&bytes, &name),
+        net::arch(arch)?.pretrained,
+    ) {
         (Ok(model), _) if model.header.arch == arch => Ok(model.tensors),
         (Ok(model), _) => Err(Error::model(
             &name,
@@ -96,6 +101,9 @@ pub struct Trainer {
     mean: BTreeMap<String, Tensor>,
     /// Names of parameters that were given rather than drawn.
     given: Vec<String>,
+    /// Parts of a batch; more than the settings say once a device's memory has run out.
+    shards: usize,
+    warnings: Vec<String>,
 }
 
 impl Trainer {
@@ -104,6 +112,7 @@ impl Trainer {
     /// # Errors
     /// [`Error::Usage`] for settings that do not go together, [`Error::Model`] for an `init` that does not fit.
     pub fn new(config: &Config, init: Option<&Path>, device: Device) -> Result<Self> {
+        allow_tf32(true);
         let graph = (net::arch(&config.arch)?.graph)(&config.network)?;
         let stride = graph.stride();
         if !config.size.is_multiple_of(stride) {
@@ -136,7 +145,14 @@ impl Trainer {
             generator,
             critic,
             given: given.into_keys().collect(),
+            shards: config.shards,
+            warnings: Vec::new(),
         })
+    }
+
+    /// What the user should hear of since the last call.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// Steps done.
@@ -154,35 +170,65 @@ impl Trainer {
         &self.mean
     }
 
-    /// One step: the discriminator on detached results, then the generator.
+    /// One step: the discriminator on detached results, then the generator. Where the device's memory does not hold a
+    /// part of the batch, the parts are halved from then on, with a warning; the step goes on as if it had begun so.
+    ///
+    /// # Errors
+    /// [`Error::Train`] where a loss is no longer finite; out of memory with parts of one photograph.
     pub fn step(&mut self, batch: &Batch) -> Result<Losses> {
-        let share = self.config.batch / self.config.shards;
+        loop {
+            let share = self.config.batch / self.shards;
+            match self.whole_step(batch, share) {
+                Err(e) if share.is_multiple_of(2) && is_out_of_memory(&e) => {
+                    self.shards *= 2;
+                    self.warnings.push(format!(
+                        "out of device memory with {share} photographs at once: going on with {}",
+                        share / 2
+                    ));
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// `f` of every part of a batch: side by side on the CPU, one after the other elsewhere, where one at a time keeps
+    /// the device busy and less memory taken.
+    fn parts<A: Send, B: Send>(
+        &self,
+        parts: Vec<A>,
+        f: impl Fn(usize, A) -> Result<B> + Sync,
+    ) -> Result<Vec<B>> {
+        match self.device.is_cpu() {
+            true => {
+                let parts = parts.into_par_iter().enumerate();
+                parts.map(|(i, part)| f(i, part)).collect()
+            }
+            false => {
+                let parts = parts.into_iter().enumerate();
+                parts.map(|(i, part)| f(i, part)).collect()
+            }
+        }
+    }
+
+    fn whole_step(&mut self, batch: &Batch, share: usize) -> Result<Losses> {
         // Packed weights live until the weights move.
         let packs = Arc::default();
-        let attempts: Vec<Shard> = (0..self.config.shards)
-            .into_par_iter()
-            .map(|i| self.attempt(batch, i, share, &packs))
-            .collect::<Result<_>>()?;
+        let all = vec![(); self.shards];
+        let attempts = self.parts(all, |i, ()| self.attempt(batch, i, share, &packs))?;
         let rate = self.config.rate_at(self.step);
         let mut losses = Losses::new();
         if self.adversarial() {
             let packs = Arc::default();
-            let results: Vec<_> = attempts
-                .par_iter()
-                .enumerate()
-                .map(|(i, shard)| self.critic_gradients(shard, i, &packs))
-                .collect::<Result<_>>()?;
+            let all = attempts.iter().collect();
+            let results = self.parts(all, |i, shard| self.critic_gradients(shard, i, &packs))?;
             let (loss, gradients) = merged(results)?;
             self.critic.optimiser.step(&gradients, |_| rate)?;
             losses.extend(loss);
         }
         let critic_packs = Arc::default();
         let seen: Vec<_> = attempts.iter().map(|s| s.pass.seen.clone()).collect();
-        let results: Vec<_> = attempts
-            .into_par_iter()
-            .enumerate()
-            .map(|(i, shard)| self.gradients(shard, i, &critic_packs))
-            .collect::<Result<_>>()?;
+        let gradients = |i, shard| self.gradients(shard, i, &critic_packs);
+        let results = self.parts(attempts, gradients)?;
         let (loss, gradients) = merged(results)?;
         losses.extend(loss);
         if let Some((name, _)) = losses.iter().find(|(_, loss)| !loss.is_finite()) {
@@ -212,7 +258,10 @@ impl Trainer {
 
     /// A source of random numbers for one purpose in one shard of this step.
     fn noise(&self, purpose: &str, index: usize) -> ChaCha8Rng {
-        stream(self.config.seed, &format!("{purpose} {} {index}", self.step))
+        stream(
+            self.config.seed,
+            &format!("{purpose} {} {index}", self.step),
+        )
     }
 
     fn attempt(
@@ -222,13 +271,17 @@ impl Trainer {
         share: usize,
         packs: &Arc<Packs>,
     ) -> Result<Shard> {
-        let part = |t: &Tensor| {
-            t.narrow(0, index * share, share)?
-                .contiguous()?
-                .to_device(&self.device)
+        let part = |t: &Tensor| -> Result<Tensor> {
+            let part = t.narrow(0, index * share, share)?.contiguous()?;
+            if self.device.is_cpu() {
+                return Ok(part);
+            }
+            let values = part.flatten_all()?.to_vec1::<f32>()?;
+            Ok(upload(&values, part.shape(), &self.device)?)
         };
         let (l, truth) = (part(&batch.l)?, part(&batch.ab)?);
-        let pass = self.generator
+        let pass = self
+            .generator
             .learn(&l, &mut self.noise("dropout", index), packs)?;
         // The head may be smaller than the input: compare at its size.
         let factor = l.dim(1)? / pass.output().dim(1)?;
@@ -372,7 +425,8 @@ impl Trainer {
             Ok::<_, Error>(())
         })?;
         for (name, var) in self.generator.params.statistics() {
-            self.mean.insert(name.clone(), var.as_detached_tensor().copy()?);
+            self.mean
+                .insert(name.clone(), var.as_detached_tensor().copy()?);
         }
         Ok(())
     }
@@ -521,6 +575,10 @@ struct Shard {
     l: Tensor,
     truth: Tensor,
     pass: Pass,
+}
+
+fn is_out_of_memory(e: &Error) -> bool {
+    e.to_string().to_lowercase().contains("out of memory")
 }
 
 /// A tensor that candle differentiates with respect to.

@@ -29,7 +29,10 @@ const ROUNDS: usize = 9;
 const FRAMES: usize = 32;
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
     let after = |flag: &str| {
         let at = arguments.iter().position(|a| a == flag);
         at.and_then(|at| arguments.get(at + 1))
@@ -87,12 +90,18 @@ struct Bench {
 impl Bench {
     fn new(arch: &Arch) -> Self {
         let suffix = |bf16: bool| if bf16 { "_bf16" } else { "" };
-        let precisions = if cpu_has_bf16() { &[false, true][..] } else { &[false] };
+        let precisions = if cpu_has_bf16() {
+            &[false, true][..]
+        } else {
+            &[false]
+        };
         let engine = |bf16: bool| match Place::cpu().engine {
             Engine::Plan { .. } => Engine::Plan { bf16 },
             Engine::Eager => Engine::Eager,
         };
-        let models = precisions.iter().map(|p| (suffix(*p), network(arch, engine(*p))));
+        let models = precisions
+            .iter()
+            .map(|p| (suffix(*p), network(arch, engine(*p))));
         let trainers = precisions.iter().map(|p| (suffix(*p), trainer(arch, *p)));
         Self {
             models: models.collect(),
@@ -178,7 +187,9 @@ fn thumbs() -> Vec<Thumb> {
     let mut thumb = || Thumb {
         width: SIZE,
         height: SIZE,
-        l: (0..SIZE * SIZE).map(|_| 50. + 20. * normal(&mut noise)).collect(),
+        l: (0..SIZE * SIZE)
+            .map(|_| 50. + 20. * normal(&mut noise))
+            .collect(),
     };
     (0..FRAMES).map(|_| thumb()).collect()
 }
@@ -215,7 +226,10 @@ fn write(folder: &Path, arch: &Arch) {
     let text = |name: &str, value: Value| {
         fs::write(file(name), value.to_string()).expect("a file");
     };
-    tensors("io.safetensors", io.into_iter().map(|(n, t)| (n.to_owned(), t)).collect());
+    tensors(
+        "io.safetensors",
+        io.into_iter().map(|(n, t)| (n.to_owned(), t)).collect(),
+    );
     tensors("generator.safetensors", params.values().expect("values"));
     text("generator.json", json!(generator));
     let critic = patchgan::graph(&critic());

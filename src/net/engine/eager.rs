@@ -254,7 +254,10 @@ impl<'a, 'b> Forward<'a, 'b> {
             false => None,
         };
         let act = conv.act;
-        let packs = self.learning.as_ref().map(|learning| learning.packs.clone());
+        let packs = self
+            .learning
+            .as_ref()
+            .map(|learning| learning.packs.clone());
         if !conv.transposed {
             inputs.extend(bias);
             let conv = Conv {

@@ -123,7 +123,10 @@ pub fn group_norm_in_place<T: Number>(
     };
     shift.fill(0.);
     for x in x.chunks_exact(c) {
-        shift.iter_mut().zip(x).for_each(|(sum, x)| *sum += x.wide());
+        shift
+            .iter_mut()
+            .zip(x)
+            .for_each(|(sum, x)| *sum += x.wide());
     }
     gather(shift);
     scale.fill(0.);
@@ -152,7 +155,9 @@ pub fn affine_in_place<T: Number>(x: &mut [T], scale: &[f32], shift: &[f32], act
 
 /// `act(x)` in place.
 pub fn act_in_place<T: Number>(x: &mut [T], act: Act) {
-    with_act!(act, |f| x.iter_mut().for_each(|x| *x = T::narrow(f(x.wide()))));
+    with_act!(act, |f| x
+        .iter_mut()
+        .for_each(|x| *x = T::narrow(f(x.wide()))));
 }
 
 /// `grad` times the activation's slope, known from its result `y`.
@@ -160,8 +165,12 @@ pub fn act_grad(y: &[f32], grad: &[f32], act: Act) -> Vec<f32> {
     let pairs = y.iter().zip(grad);
     match act {
         Act::None => grad.to_vec(),
-        Act::Leaky(slope) => pairs.map(|(y, g)| if *y > 0. { *g } else { slope * g }).collect(),
-        Act::Relu6 => pairs.map(|(y, g)| if *y > 0. && *y < 6. { *g } else { 0. }).collect(),
+        Act::Leaky(slope) => pairs
+            .map(|(y, g)| if *y > 0. { *g } else { slope * g })
+            .collect(),
+        Act::Relu6 => pairs
+            .map(|(y, g)| if *y > 0. && *y < 6. { *g } else { 0. })
+            .collect(),
         Act::Tanh => pairs.map(|(y, g)| g * (1. - y * y)).collect(),
     }
 }
@@ -237,7 +246,8 @@ pub fn moments(x: &[f32], parts: usize, c: usize, groups: usize) -> Vec<f32> {
         for (mean, square) in mean.chunks_exact(each).zip(square.chunks_exact(each)) {
             let all = mean.iter().sum::<f64>() / each as f64;
             let between = mean.iter().map(|m| rows * (m - all) * (m - all));
-            let variance = square.iter().copied().chain(between).sum::<f64>() / (rows * each as f64);
+            let variance =
+                square.iter().copied().chain(between).sum::<f64>() / (rows * each as f64);
             means.push(all as f32);
             variances.push(variance as f32);
         }
@@ -290,7 +300,10 @@ pub fn norm_sums(x: &[f32], grad: &[f32], scaled: &Scaled, c: usize) -> Vec<f32>
     let part = x.len() / parts;
     let mut all = Vec::with_capacity(2 * scaled.mean.len());
     for i in 0..parts {
-        let (x, grad) = (&x[i * part..(i + 1) * part], &grad[i * part..(i + 1) * part]);
+        let (x, grad) = (
+            &x[i * part..(i + 1) * part],
+            &grad[i * part..(i + 1) * part],
+        );
         let at = i * c..(i + 1) * c;
         let (mean, scale, shift) = (
             &scaled.mean[at.clone()],
@@ -322,7 +335,10 @@ pub fn norm_data(x: &[f32], grad: &[f32], scaled: &Scaled, c: usize, factors: &[
     let (b, d) = rest.split_at(parts * c);
     let mut all = vec![0.; x.len()];
     for (i, y) in all.chunks_exact_mut(part).enumerate() {
-        let (x, grad) = (&x[i * part..(i + 1) * part], &grad[i * part..(i + 1) * part]);
+        let (x, grad) = (
+            &x[i * part..(i + 1) * part],
+            &grad[i * part..(i + 1) * part],
+        );
         let at = i * c..(i + 1) * c;
         let (a, b, d) = (&a[at.clone()], &b[at.clone()], &d[at.clone()]);
         let (scale, shift) = (&scaled.scale[at.clone()], &scaled.shift[at]);
@@ -391,7 +407,9 @@ pub fn up<T: Number>(x: &[T], (_, _, w, c): Size, factor: usize, y: &mut [T]) {
         for (x, block) in x.chunks_exact(c).zip(first.chunks_exact_mut(c * factor)) {
             block.chunks_exact_mut(c).for_each(|y| y.copy_from_slice(x));
         }
-        others.chunks_exact_mut(row).for_each(|y| y.copy_from_slice(first));
+        others
+            .chunks_exact_mut(row)
+            .for_each(|y| y.copy_from_slice(first));
     }
 }
 
@@ -495,14 +513,20 @@ pub fn mean_into<T: Number>(x: &[T], sums: &mut [f32], y: &mut [T]) {
         sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += x.wide());
     }
     let pixels = (x.len() / sums.len()) as f32;
-    y.iter_mut().zip(sums).for_each(|(y, sum)| *y = T::narrow(*sum / pixels));
+    y.iter_mut()
+        .zip(sums)
+        .for_each(|(y, sum)| *y = T::narrow(*sum / pixels));
 }
 
 /// Mean of each channel of each picture.
 pub fn mean(x: &[f32], (n, h, w, c): Size) -> Vec<f32> {
     let mut means = Vec::with_capacity(n * c);
     for x in x.chunks_exact(h * w * c) {
-        means.extend(channel_sums(x, c).into_iter().map(|sum| sum / (h * w) as f32));
+        means.extend(
+            channel_sums(x, c)
+                .into_iter()
+                .map(|sum| sum / (h * w) as f32),
+        );
     }
     means
 }
@@ -545,7 +569,10 @@ fn depthwise_taps<const K: usize>(x: &[f32], grad: &[f32], shape: Shape) -> Vec<
     let (oh, ow) = (shape.window.count(h), shape.window.count(w));
     // Windows from `first` to before `end` lie wholly inside a row.
     let first = pad.div_ceil(stride).min(ow);
-    let end = (w + pad + 1).saturating_sub(K).div_ceil(stride).clamp(first, ow);
+    let end = (w + pad + 1)
+        .saturating_sub(K)
+        .div_ceil(stride)
+        .clamp(first, ow);
     let mut dw = vec![0.; c * K * K];
     for (block, dw) in dw.chunks_exact_mut(LANES * K * K).enumerate() {
         let lanes = |row: &[f32], pixel: usize| -> Lanes {

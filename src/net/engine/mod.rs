@@ -5,6 +5,8 @@
 
 pub mod buffer;
 #[cfg(feature = "cudnn")]
+mod cuda;
+#[cfg(feature = "cudnn")]
 pub mod cudnn;
 pub mod eager;
 pub mod kernels;
@@ -15,7 +17,7 @@ pub mod portable;
 
 use std::{fmt, str::FromStr};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 use crate::error::Error;
 
@@ -68,6 +70,29 @@ impl fmt::Display for Precision {
     }
 }
 
+/// A tensor of these values on `device`; through pinned memory where that is a CUDA device of a cuDNN build.
+///
+/// # Errors
+/// Out of memory, a shape that does not fit.
+pub fn upload(
+    values: &[f32],
+    shape: impl Into<candle_core::Shape>,
+    device: &Device,
+) -> candle_core::Result<Tensor> {
+    #[cfg(feature = "cudnn")]
+    return cudnn::upload(values, shape, device);
+    #[cfg(not(feature = "cudnn"))]
+    Tensor::from_slice(values, shape, device)
+}
+
+/// Lets f32 convolutions on CUDA multiply TF32 numbers, as training may; without cuDNN nothing changes.
+pub fn allow_tf32(allowed: bool) {
+    #[cfg(feature = "cudnn")]
+    cudnn::allow_tf32(allowed);
+    #[cfg(not(feature = "cudnn"))]
+    let _ = allowed;
+}
+
 /// Whether the CPU multiplies bf16 numbers itself (AVX-512 BF16, which every CPU with AMX has as well).
 pub fn cpu_has_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -118,7 +143,11 @@ impl fmt::Display for Engine {
             Self::Eager => f.write_str("candle"),
             Self::Plan { bf16 } => {
                 let version = onednn::version().unwrap_or("?");
-                write!(f, "oneDNN {version} in {}", if *bf16 { "bf16" } else { "f32" })
+                write!(
+                    f,
+                    "oneDNN {version} in {}",
+                    if *bf16 { "bf16" } else { "f32" }
+                )
             }
         }
     }

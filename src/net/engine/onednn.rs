@@ -12,8 +12,8 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
-    fmt,
     ffi::{CStr, c_char, c_int, c_uint, c_void},
+    fmt,
     mem::size_of_val,
     ptr,
     sync::{Arc, LazyLock, Mutex, OnceLock},
@@ -263,13 +263,19 @@ impl OneDnn {
         let dialect = match version.major {
             2 => Dialect::V2(V2::load(&library)?),
             3 => Dialect::V3(V3::load(&library)?),
-            _ => return Err(format!("{name} is oneDNN {text}; versions 2 and 3 are known")),
+            _ => {
+                return Err(format!(
+                    "{name} is oneDNN {text}; versions 2 and 3 are known"
+                ));
+            }
         };
         let set_threads = match version.cpu_runtime {
             RUNTIME_SEQUENTIAL => None,
             // SAFETY: OpenMP's own function with its signature; the library brings its OpenMP runtime.
             RUNTIME_OPENMP => Some(unsafe {
-                *library.get::<unsafe extern "C" fn(c_int)>(b"omp_set_num_threads").map_err(missing)?
+                *library
+                    .get::<unsafe extern "C" fn(c_int)>(b"omp_set_num_threads")
+                    .map_err(missing)?
             }),
             other => {
                 return Err(format!(
@@ -280,7 +286,10 @@ impl OneDnn {
         let common = Common::load(&library)?;
         let mut engine = ptr::null_mut();
         // SAFETY: writes the engine's handle.
-        check(unsafe { (common.engine_create)(&mut engine, CPU, 0) }, "its engine")?;
+        check(
+            unsafe { (common.engine_create)(&mut engine, CPU, 0) },
+            "its engine",
+        )?;
         Ok(Self {
             common,
             dialect,
@@ -353,7 +362,9 @@ impl<'a> Desc<'a> {
             Dialect::V2(_) => Some(Box::new([0u64; 512])),
             Dialect::V3(_) => None,
         };
-        let raw = own.as_mut().map_or(ptr::null_mut(), |own| own.as_mut_ptr().cast());
+        let raw = own
+            .as_mut()
+            .map_or(ptr::null_mut(), |own| own.as_mut_ptr().cast());
         Self {
             library,
             raw,
@@ -500,7 +511,9 @@ impl Primitive {
         let dims = if groups == 1 { &all[1..] } else { &all[..] };
         let weights = library.any(dims, weight_kind)?;
         let bias = match key.what {
-            What::Forward { bias: true, .. } => Some(library.strided(&[int(outputs)], &[1], F32)?),
+            What::Forward { bias: true, .. } => {
+                Some(library.strided(&[int(outputs)], &[1], F32)?)
+            }
             _ => None,
         };
         let attr = Attr::new(library, &key.what)?;
@@ -608,8 +621,7 @@ impl Primitive {
         let mut raw = ptr::null_mut();
         let md = self.description(arg);
         // SAFETY: the description is the primitive's own; the data is large enough for it, which the callers check.
-        let status =
-            unsafe { (library.common.memory_create)(&mut raw, md, library.engine, data) };
+        let status = unsafe { (library.common.memory_create)(&mut raw, md, library.engine, data) };
         check(status, "a memory object").map(|()| Memory { library, raw, arg })
     }
 
@@ -939,7 +951,9 @@ fn written(len: usize, fill: impl FnOnce(Raw) -> Result<(), String>) -> Result<V
 fn expect(what: &str, has: usize, wants: usize) -> Result<(), String> {
     match has == wants {
         true => Ok(()),
-        false => Err(format!("a convolution's {what} has {has} values, not {wants}")),
+        false => Err(format!(
+            "a convolution's {what} has {has} values, not {wants}"
+        )),
     }
 }
 
@@ -960,7 +974,10 @@ impl Packs {
     /// Where these weights are packed for this primitive. Two threads that ask at once wait for one packing.
     fn get(&self, key: Key, primitive: &Primitive, weights: &[f32]) -> Result<Pack, String> {
         let mut packs = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        let pack = packs.entry((weights.as_ptr().addr(), key)).or_default().clone();
+        let pack = packs
+            .entry((weights.as_ptr().addr(), key))
+            .or_default()
+            .clone();
         drop(packs);
         match pack.get_or_init(|| repacked(primitive, weights)) {
             Ok(_) => Ok(pack),
@@ -1049,7 +1066,11 @@ pub fn forward(
     let primitive = library()?.primitive(&key)?;
     expect("picture", x.len(), shape.input_len())?;
     expect("weight", weight.len(), shape.weight_len())?;
-    expect("bias", bias.map_or(shape.outputs, <[f32]>::len), shape.outputs)?;
+    expect(
+        "bias",
+        bias.map_or(shape.outputs, <[f32]>::len),
+        shape.outputs,
+    )?;
     SCRATCH.with_borrow_mut(|room| {
         let x = narrowed(x, bf16, &mut room.a);
         let (weight, _kept) = packed(&primitive, key, weight, packs, &mut room.weights)?;
@@ -1081,7 +1102,11 @@ pub fn backward_data(
         let grad = narrowed(grad, bf16, &mut room.a);
         let (weight, _kept) = packed(&primitive, key, weight, packs, &mut room.weights)?;
         written(shape.input_len(), |x| {
-            let args = [(Arg::DiffDst, grad), (Arg::Weights, weight), (Arg::DiffSrc, x)];
+            let args = [
+                (Arg::DiffDst, grad),
+                (Arg::Weights, weight),
+                (Arg::DiffSrc, x),
+            ];
             primitive.run(&args, &mut room.run)
         })
     })
@@ -1109,7 +1134,11 @@ pub fn backward_weights(
                 Some(_) => room.weights.reserve(primitive.packed).as_mut_ptr().cast(),
                 None => weight,
             };
-            let args = [(Arg::Src, x), (Arg::DiffDst, grad), (Arg::DiffWeights, chosen)];
+            let args = [
+                (Arg::Src, x),
+                (Arg::DiffDst, grad),
+                (Arg::DiffWeights, chosen),
+            ];
             primitive.run(&args, &mut room.run)?;
             match &primitive.repack {
                 Some(back) => back.copy(chosen, weight),
@@ -1172,13 +1201,18 @@ impl Packed {
         let what = What::Forward {
             bias: bias.is_some(),
             sum: extras.sum,
-            act: fused(extras.act).ok_or("oneDNN: this activation does not go with a convolution")?,
+            act: fused(extras.act)
+                .ok_or("oneDNN: this activation does not go with a convolution")?,
             bf16: extras.result_bf16,
         };
         let bf16 = extras.bf16;
         let primitive = library()?.primitive(&Key { what, shape, bf16 })?;
         expect("weight", weight.len(), shape.weight_len())?;
-        expect("bias", bias.as_ref().map_or(shape.outputs, Vec::len), shape.outputs)?;
+        expect(
+            "bias",
+            bias.as_ref().map_or(shape.outputs, Vec::len),
+            shape.outputs,
+        )?;
         let weights = repacked(&primitive, weight)?;
         let bytes = |narrow| if narrow { 2 } else { 4 };
         Ok(Self {

@@ -60,6 +60,14 @@ pub trait Operation: Clone + Send + Sync + 'static {
     /// Shapes that do not fit, out of memory.
     fn portable(&self, inputs: &[&Tensor]) -> Result<Tensor>;
 
+    /// On CUDA, of which candle records nothing.
+    ///
+    /// # Errors
+    /// As for [`Operation::portable`].
+    fn cuda(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        self.portable(inputs)
+    }
+
     /// Gradients with respect to the `wanted` inputs, of something whose gradient with respect to `output` is `grad`.
     /// `run` is [`evaluate`] or [`tracked`].
     ///
@@ -105,7 +113,7 @@ pub fn evaluate<O: Operation>(op: &O, inputs: &[&Tensor]) -> Result<Tensor> {
         .collect::<Result<_>>()?;
     let refs: Vec<&Tensor> = inputs.iter().collect();
     if !inputs.iter().all(|t| t.device().is_cpu()) {
-        return op.portable(&refs);
+        return op.cuda(&refs);
     }
     let by_candle = Candle(op.clone());
     let made = match refs[..] {
@@ -125,7 +133,10 @@ pub fn evaluate<O: Operation>(op: &O, inputs: &[&Tensor]) -> Result<Tensor> {
 /// # Errors
 /// As for [`evaluate`].
 pub fn tracked<O: Operation>(op: O, inputs: &[&Tensor]) -> Result<Tensor> {
-    let inputs: Vec<Tensor> = inputs.iter().map(|t| t.contiguous()).collect::<Result<_>>()?;
+    let inputs: Vec<Tensor> = inputs
+        .iter()
+        .map(|t| t.contiguous())
+        .collect::<Result<_>>()?;
     let refs: Vec<&Tensor> = inputs.iter().collect();
     if !inputs.iter().all(|t| t.device().is_cpu()) {
         return op.portable(&refs);
@@ -155,7 +166,9 @@ struct Candle<O>(O);
 
 impl<O: Operation> Candle<O> {
     fn forward(&self, inputs: &[(&CpuStorage, &Layout)]) -> Result<(CpuStorage, Shape)> {
-        let values = inputs.iter().map(|(storage, layout)| contiguous(storage, layout));
+        let values = inputs
+            .iter()
+            .map(|(storage, layout)| contiguous(storage, layout));
         let values: Vec<Values> = values.collect::<Result<_>>()?;
         match self.0.cpu(&values)? {
             Some((values, shape)) => Ok((CpuStorage::F32(values), shape)),
@@ -318,11 +331,20 @@ impl Operation for Conv {
             y
         });
         let count = |side| self.geometry.window.count(side);
-        by_onednn(made, (shape.n, count(shape.h), count(shape.w), shape.outputs))
+        by_onednn(
+            made,
+            (shape.n, count(shape.h), count(shape.w), shape.outputs),
+        )
     }
 
     fn portable(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let y = portable::conv(inputs[0], inputs[1], self.geometry)?;
+        portable::bias_act(&y, inputs.get(2).copied(), self.act)
+    }
+
+    #[cfg(feature = "cudnn")]
+    fn cuda(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let y = super::cuda::conv(inputs[0], inputs[1], self.geometry)?;
         portable::bias_act(&y, inputs.get(2).copied(), self.act)
     }
 
@@ -387,7 +409,10 @@ impl Operation for ConvData {
         let shape = self.geometry.shape(size, outputs);
         let window = self.geometry.window;
         if (window.count(self.size.0), window.count(self.size.1)) != (oh, ow) {
-            bail!("a gradient of {oh} x {ow} does not come from {:?}", self.size)
+            bail!(
+                "a gradient of {oh} x {ow} does not come from {:?}",
+                self.size
+            )
         }
         let (bf16, packs) = (self.geometry.bf16, self.packs.as_deref());
         let made = onednn::backward_data(grad.data, weight.data, shape, bf16, packs);
@@ -396,6 +421,11 @@ impl Operation for ConvData {
 
     fn portable(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         portable::conv_data(inputs[0], inputs[1], self.geometry, self.size)
+    }
+
+    #[cfg(feature = "cudnn")]
+    fn cuda(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        super::cuda::conv_data(inputs[0], inputs[1], self.geometry, self.size)
     }
 
     fn backward(
@@ -440,17 +470,30 @@ impl Operation for ConvWeights {
             bf16,
         } = self.geometry;
         let shape = self.geometry.shape(x.size()?, grad.size()?.3);
-        let dims = (shape.outputs, shape.inputs / groups, window.size, window.size);
+        let dims = (
+            shape.outputs,
+            shape.inputs / groups,
+            window.size,
+            window.size,
+        );
         if window.size == 5
             && let Some(dw) = kernels::depthwise_weights(x.data, grad.data, shape)
         {
             return Ok(Some((dw, dims.into())));
         }
-        by_onednn(onednn::backward_weights(x.data, grad.data, shape, bf16), dims)
+        by_onednn(
+            onednn::backward_weights(x.data, grad.data, shape, bf16),
+            dims,
+        )
     }
 
     fn portable(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         portable::conv_weights(inputs[0], inputs[1], self.geometry)
+    }
+
+    #[cfg(feature = "cudnn")]
+    fn cuda(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        super::cuda::conv_weights(inputs[0], inputs[1], self.geometry)
     }
 
     fn backward(
@@ -584,7 +627,9 @@ impl Operation for ChannelSums {
         _: &[bool],
         _: Run,
     ) -> Result<Grads> {
-        Ok(vec![Some(grad.broadcast_as(inputs[0].shape())?.contiguous()?)])
+        Ok(vec![Some(
+            grad.broadcast_as(inputs[0].shape())?.contiguous()?,
+        )])
     }
 }
 
@@ -634,7 +679,9 @@ impl Statistics {
         let all = self.moments.flatten_all()?.to_vec1::<f32>()?;
         let (means, variances) = all.split_at(parts * groups);
         let spread = |values: &[f32], f: &dyn Fn(f32) -> f32| {
-            let repeated = values.iter().flat_map(|v| std::iter::repeat_n(f(*v), c / groups));
+            let repeated = values
+                .iter()
+                .flat_map(|v| std::iter::repeat_n(f(*v), c / groups));
             repeated.collect::<Vec<f32>>()
         };
         let inverse = |v: f32| 1. / (v + self.eps).sqrt();
@@ -755,7 +802,9 @@ impl Operation for Norm {
         _: Run,
     ) -> Result<Grads> {
         if grad.track_op() {
-            bail!("a normalisation has no second derivative here: take none in the critic of WGAN-GP")
+            bail!(
+                "a normalisation has no second derivative here: take none in the critic of WGAN-GP"
+            )
         }
         let (x, weight) = (inputs[0], inputs[1]);
         let c = x.dim(3)?;

@@ -158,7 +158,12 @@ impl Plan {
     ///
     /// # Errors
     /// No oneDNN, or a shape that it has no fast implementation of.
-    pub fn compile(graph: &Graph, params: &Params, size: (usize, usize), narrow: bool) -> Result<Self> {
+    pub fn compile(
+        graph: &Graph,
+        params: &Params,
+        size: (usize, usize),
+        narrow: bool,
+    ) -> Result<Self> {
         onednn::version()?;
         let nodes = graph.nodes();
         let mut user = vec![None; nodes.len()];
@@ -201,7 +206,10 @@ impl Plan {
 
     /// Which implementations the convolutions have, in their order.
     pub fn implementations(&self) -> Vec<String> {
-        self.convs.iter().map(|conv| conv.implementation()).collect()
+        self.convs
+            .iter()
+            .map(|conv| conv.implementation())
+            .collect()
     }
 
     /// Height, width and channels of the result.
@@ -237,11 +245,7 @@ impl Plan {
                 }
             }
         };
-        self.slots[self.input] = take(
-            self.pictures[self.input].bytes(),
-            &mut free,
-            &mut self.room,
-        );
+        self.slots[self.input] = take(self.pictures[self.input].bytes(), &mut free, &mut self.room);
         for (i, step) in self.steps.iter().enumerate() {
             let (src, dst) = (step.src, step.dst);
             if self.slots[dst] == usize::MAX {
@@ -266,7 +270,9 @@ impl<'a> Compiler<'a> {
     fn run(&mut self) -> Result<()> {
         if self.sizes.iter().any(|(h, w)| *h == 0 || *w == 0) {
             let (h, w) = self.sizes[0];
-            return Err(format!("a picture of {h} x {w} is too small for this network"));
+            return Err(format!(
+                "a picture of {h} x {w} is too small for this network"
+            ));
         }
         for (i, node) in self.graph.nodes().iter().enumerate() {
             let made = self.node(i, node, self.sizes[i])?;
@@ -278,7 +284,12 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    fn node(&mut self, i: usize, node: &'a graph::Node, (h, w): (usize, usize)) -> Result<Vec<Piece>> {
+    fn node(
+        &mut self,
+        i: usize,
+        node: &'a graph::Node,
+        (h, w): (usize, usize),
+    ) -> Result<Vec<Piece>> {
         let input = |at: usize| node.inputs[at].index();
         match &node.op {
             Op::Input { channels } => {
@@ -329,7 +340,12 @@ impl<'a> Compiler<'a> {
             }
             Op::MaxPool => self.each(input(0), |c, piece| {
                 let src = c.enlarged(piece);
-                let Picture { h, w, c: ch, narrow } = c.plan.pictures[src];
+                let Picture {
+                    h,
+                    w,
+                    c: ch,
+                    narrow,
+                } = c.plan.pictures[src];
                 let dst = c.picture(h / 2, w / 2, ch, narrow);
                 c.step(Work::MaxPool, src, dst)
             }),
@@ -348,11 +364,13 @@ impl<'a> Compiler<'a> {
         let nodes = self.graph.nodes();
         let user = self.user[i]?;
         match (&nodes[i].op, &nodes[user].op) {
-            (Op::Conv(conv), Op::Norm { kind: NormKind::Batch { .. }, .. })
-                if conv.act == Act::None && !conv.transposed =>
-            {
-                Some(user)
-            }
+            (
+                Op::Conv(conv),
+                Op::Norm {
+                    kind: NormKind::Batch { .. },
+                    ..
+                },
+            ) if conv.act == Act::None && !conv.transposed => Some(user),
             _ => None,
         }
     }
@@ -450,7 +468,10 @@ impl<'a> Compiler<'a> {
 
     fn parameter(&self, name: &str, what: &str) -> Result<Vec<f32>> {
         let name = format!("{name}.{what}");
-        let tensor = self.params.get(&name).ok_or_else(|| format!("no parameter {name}"))?;
+        let tensor = self
+            .params
+            .get(&name)
+            .ok_or_else(|| format!("no parameter {name}"))?;
         let values = tensor.flatten_all().and_then(|t| t.to_vec1());
         values.map_err(|e| e.to_string())
     }
@@ -480,7 +501,11 @@ impl<'a> Compiler<'a> {
         };
         // 1x1: what is small stays small, is convolved first and then enlarged.
         let point = conv.window == Window::same(1, 1) && onto.is_none();
-        let small = pieces.iter().map(|p| p.up).filter(|up| point && *up > 1).max();
+        let small = pieces
+            .iter()
+            .map(|p| p.up)
+            .filter(|up| point && *up > 1)
+            .max();
         let (mut first, mut rest) = (Vec::new(), Vec::new());
         let mut channel = 0;
         for piece in pieces {
@@ -508,9 +533,8 @@ impl<'a> Compiler<'a> {
                     true => (h / piece.up, w / piece.up),
                     false => (h, w),
                 };
-                let dst = *dst.get_or_insert_with(|| {
-                    self.picture(ph, pw, conv.channels, result_narrow)
-                });
+                let dst =
+                    *dst.get_or_insert_with(|| self.picture(ph, pw, conv.channels, result_narrow));
                 self.part(&folded, (src, channel), dst, (sum, last, narrow))?;
                 sum = true;
             }
@@ -615,7 +639,12 @@ impl<'a> Compiler<'a> {
         i >= self.head || self.user[i] == Some(self.head)
     }
 
-    fn add(&mut self, i: usize, (a, b): (usize, usize), size: (usize, usize)) -> Result<Vec<Piece>> {
+    fn add(
+        &mut self,
+        i: usize,
+        (a, b): (usize, usize),
+        size: (usize, usize),
+    ) -> Result<Vec<Piece>> {
         if let Some((folded, pieces)) = self.waiting.remove(&a) {
             let other = self.values[b][0].picture;
             let onto = self.copied(other);
@@ -683,7 +712,10 @@ impl<'a> Compiler<'a> {
     }
 
     fn whole_of(&mut self, pieces: Vec<Piece>) -> Result<usize> {
-        let parts: Vec<usize> = pieces.into_iter().map(|piece| self.enlarged(piece)).collect();
+        let parts: Vec<usize> = pieces
+            .into_iter()
+            .map(|piece| self.enlarged(piece))
+            .collect();
         let [first, others @ ..] = &parts[..] else {
             return Err("a value without pieces".into());
         };
@@ -721,7 +753,12 @@ impl Worker {
         let mut scratch = Buffer::default();
         scratch.reserve(plan.scratch);
         Ok(Self {
-            calls: plan.convs.iter().cloned().map(Call::new).collect::<Result<_>>()?,
+            calls: plan
+                .convs
+                .iter()
+                .cloned()
+                .map(Call::new)
+                .collect::<Result<_>>()?,
             memory: plan.room.iter().map(|bytes| Buffer::new(*bytes)).collect(),
             scratch,
             room: vec![0.; 2 * plan.channels],
@@ -742,7 +779,10 @@ impl Worker {
         let plan = self.plan.clone();
         let first = plan.pictures[plan.input];
         if input.len() != first.len() {
-            return Err(format!("{} values are no picture of {first:?}", input.len()));
+            return Err(format!(
+                "{} values are no picture of {first:?}",
+                input.len()
+            ));
         }
         self.memory[plan.slots[plan.input]]
             .values_mut(input.len())

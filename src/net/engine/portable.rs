@@ -29,10 +29,18 @@ fn depthwise(weight: &Tensor, geometry: Geometry) -> Result<bool> {
 
 /// The sample that tap (`ky`, `kx`) of every window sees, of a picture that was [`padded`] with one stride more:
 /// `[N, H', W', C]`.
-fn tap(x: &Tensor, (ky, kx): (usize, usize), window: Window, out: (usize, usize)) -> Result<Tensor> {
+fn tap(
+    x: &Tensor,
+    (ky, kx): (usize, usize),
+    window: Window,
+    out: (usize, usize),
+) -> Result<Tensor> {
     let s = window.stride;
     let (n, _, _, c) = x.dims4()?;
-    let x = x.narrow(1, ky, out.0 * s)?.narrow(2, kx, out.1 * s)?.contiguous()?;
+    let x = x
+        .narrow(1, ky, out.0 * s)?
+        .narrow(2, kx, out.1 * s)?
+        .contiguous()?;
     let x = x.reshape((n, out.0, s, out.1, s * c))?;
     let x = x.narrow(2, 0, 1)?.narrow(4, 0, c)?.contiguous()?;
     x.reshape((n, out.0, out.1, c))
@@ -91,7 +99,9 @@ pub fn conv_data(
     // It covers the padding on the near side, and as much of the far side as windows reach.
     for (dim, side) in [(2, size.0), (3, size.1)] {
         let missing = (window.pad.0 + side).saturating_sub(x.dim(dim)?);
-        x = x.pad_with_zeros(dim, 0, missing)?.narrow(dim, window.pad.0, side)?;
+        x = x
+            .pad_with_zeros(dim, 0, missing)?
+            .narrow(dim, window.pad.0, side)?;
     }
     channels_last(&x)
 }
@@ -145,7 +155,9 @@ pub fn act_grad(y: &Tensor, grad: &Tensor, act: Act) -> Result<Tensor> {
     let where_ = |mask: Tensor| mask.to_dtype(y.dtype());
     let slope = match act {
         Act::None => return Ok(grad.clone()),
-        Act::Leaky(slope) => where_(y.gt(0f32)?)?.affine(1. - f64::from(slope), f64::from(slope))?,
+        Act::Leaky(slope) => {
+            where_(y.gt(0f32)?)?.affine(1. - f64::from(slope), f64::from(slope))?
+        }
         Act::Relu6 => (where_(y.gt(0f32)?)? * where_(y.lt(6f32)?)?)?,
         Act::Tanh => y.sqr()?.affine(-1., 1.)?,
     };
@@ -158,7 +170,13 @@ pub fn moments(x: &Tensor, parts: usize, groups: usize) -> Result<Tensor> {
     let x = x.reshape((parts, (), groups, c / groups))?;
     let mean = x.mean_keepdim((1, 3))?;
     let variance = x.broadcast_sub(&mean)?.sqr()?.mean_keepdim((1, 3))?;
-    Tensor::stack(&[mean.reshape((parts, groups))?, variance.reshape((parts, groups))?], 0)
+    Tensor::stack(
+        &[
+            mean.reshape((parts, groups))?,
+            variance.reshape((parts, groups))?,
+        ],
+        0,
+    )
 }
 
 /// As [`super::ops::Norm`], without the activation. Statistics that are the input's own are computed anew, so that
@@ -175,7 +193,9 @@ pub fn norm(inputs: &[&Tensor], statistics: &Statistics) -> Result<Tensor> {
     let y = x.reshape((parts, (), groups, c / groups))?;
     let deviation = (of(1)? + f64::from(statistics.eps))?.sqrt()?;
     let y = y.broadcast_sub(&of(0)?)?.broadcast_div(&deviation)?;
-    y.reshape(x.shape())?.broadcast_mul(weight)?.broadcast_add(bias)
+    y.reshape(x.shape())?
+        .broadcast_mul(weight)?
+        .broadcast_add(bias)
 }
 
 /// As [`super::ops::Up`]. candle's upsample_nearest2d has a wrong gradient where its input is shared.
@@ -201,13 +221,17 @@ const POOL: Window = Window::new(3, 2, 0);
 fn pool_taps(x: &Tensor) -> Result<Vec<Tensor>> {
     let (_, h, w, _) = x.dims4()?;
     let x = x.pad_with_same(1, 0, 3)?.pad_with_same(2, 0, 3)?;
-    taps(POOL).map(|at| tap(&x, at, POOL, (h / 2, w / 2))).collect()
+    taps(POOL)
+        .map(|at| tap(&x, at, POOL, (h / 2, w / 2)))
+        .collect()
 }
 
 /// As [`super::ops::MaxPool`].
 pub fn max_pool(x: &Tensor) -> Result<Tensor> {
     let mut taps = pool_taps(x)?.into_iter();
-    let first = taps.next().ok_or_else(|| candle_core::Error::msg("a window without taps"))?;
+    let first = taps
+        .next()
+        .ok_or_else(|| candle_core::Error::msg("a window without taps"))?;
     taps.try_fold(first, |best, tap| best.maximum(&tap))
 }
 
@@ -233,7 +257,9 @@ pub fn max_scatter(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
         let part = (mask * grad)?.reshape((n, h / 2, 1, w / 2, c))?;
         let part = part.pad_with_zeros(2, 0, 1)?.pad_with_zeros(4, 0, c)?;
         let part = part.reshape((n, h, w, c))?;
-        let part = part.pad_with_zeros(1, ky, 3 - ky)?.pad_with_zeros(2, kx, 3 - kx)?;
+        let part = part
+            .pad_with_zeros(1, ky, 3 - ky)?
+            .pad_with_zeros(2, kx, 3 - kx)?;
         dx = (dx + part)?;
     }
     dx.narrow(1, 0, h)?.narrow(2, 0, w)?.contiguous()
