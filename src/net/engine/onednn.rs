@@ -503,9 +503,12 @@ impl Primitive {
             _ => None,
         };
         let attr = Attr::new(library, &key.what)?;
+        // A gradient is f32 where a forward convolution has bf16.
+        let forward = (picture(inputs, h, w, narrow)?, library.any(dims, narrow)?);
         let conv = Conv {
             src: src.raw,
             weights: weights.raw,
+            forward: (forward.0.raw, forward.1.raw),
             bias: bias.as_ref().map_or(ptr::null_mut(), |b| b.raw),
             dst: dst.raw,
             window,
@@ -636,6 +639,8 @@ impl Primitive {
 struct Conv {
     src: Raw,
     weights: Raw,
+    /// Picture and weights of the forward convolution.
+    forward: (Raw, Raw),
     bias: Raw,
     dst: Raw,
     window: Window,
@@ -692,7 +697,13 @@ impl Conv {
             act: (0, 0),
             bf16: false,
         };
-        let hint = self.describe(library, &plain, &Attr::new(library, &plain)?)?;
+        let (src, weights) = self.forward;
+        let forward = Self {
+            src,
+            weights,
+            ..*self
+        };
+        let hint = forward.describe(library, &plain, &Attr::new(library, &plain)?)?;
         let none = ptr::null_mut();
         // SAFETY: as above; the hint is destroyed after its last use.
         let status = unsafe {
