@@ -120,11 +120,8 @@ impl Case {
         };
         let span = |i: usize| geometry.window.span(self.x[i]);
         match &self.kind[..] {
-            "conv" => look.at(self, Conv { geometry, act }),
-            "conv_transposed" => {
-                let size = (span(1), span(2));
-                look.at(self, ConvData { geometry, size })
-            }
+            "conv" => look.at(self, conv(geometry, act)),
+            "conv_transposed" => look.at(self, conv_data(geometry, (span(1), span(2)))),
             "batch_norm" => look.at(self, norm(None)),
             "group_norm" => look.at(self, norm(Some(self.groups))),
             "max_pool" => look.at(self, MaxPool),
@@ -134,6 +131,14 @@ impl Case {
             kind => panic!("what is {kind}?"),
         }
     }
+}
+
+fn conv(geometry: Geometry, act: Act) -> Conv {
+    Conv { geometry, act }
+}
+
+fn conv_data(geometry: Geometry, size: (usize, usize)) -> ConvData {
+    ConvData { geometry, size }
 }
 
 /// Something that is done with every case.
@@ -263,6 +268,23 @@ fn gradients_of_gradients_for_another_process() {
     for portable in [false, true] {
         cases().iter().for_each(|case| case.show(&SecondOrder { portable }));
     }
+    let x = random(&[2, 4, 6, 5], "x");
+    bends("leaky", BiasAct(Act::Leaky(0.2)), &[x.clone(), random(&[5], "bias")]);
+    bends("relu", BiasAct(RELU), std::slice::from_ref(&x));
+    bends("max pool", MaxPool, std::slice::from_ref(&x));
+    bends("up", Up(2), std::slice::from_ref(&x));
+    bends("block sum", BlockSum(2), std::slice::from_ref(&x));
+    bends("mean", Mean, std::slice::from_ref(&x));
+    bends("sums", ChannelSums, std::slice::from_ref(&x));
+    let (first, count) = (1, 3);
+    bends("slice", Slice { first, count }, std::slice::from_ref(&x));
+    bends("cat", Cat, &[x.clone(), random(&[2, 4, 6, 3], "other")]);
+    bends("add", Add, &[x.clone(), random(&[2, 4, 6, 5], "other")]);
+    bends("add one sample", Add, &[x.clone(), random(&[2, 1, 1, 5], "one")]);
+    bends("mask", Mask(random(&[2, 4, 6, 5], "mask")), &[x]);
+    let Example { geometry, x, w, .. } = &examples(false)[2];
+    let inputs = [x.clone(), w.clone(), random(&[32], "bias")];
+    bends("conv, leaky", conv(*geometry, Act::Leaky(0.2)), &inputs);
     // What has none says so.
     let x = leaf(&random(&[1, 2, 2, 4], "x"));
     let (one, zero) = (random(&[4], "weight"), random(&[4], "bias"));
@@ -276,6 +298,26 @@ fn gradients_of_gradients_for_another_process() {
     let slope = |grads: GradStore| dot(grads.get(&x).unwrap(), &x).backward();
     let why = grads.and_then(slope).err().unwrap().to_string();
     assert!(why.contains("tanh"), "{why}");
+}
+
+/// Gradients of gradients of <y, y>, on the CPU's way and the portable one.
+fn bends<O: Operation>(what: &str, op: O, inputs: &[Tensor]) {
+    let second = |portable: bool| -> Vec<Tensor> {
+        let vars: Vec<Var> = inputs.iter().map(leaf).collect();
+        let inputs: Vec<&Tensor> = vars.iter().map(Var::as_tensor).collect();
+        let y = match portable {
+            true => op.portable(&inputs),
+            false => tracked(op.clone(), &inputs),
+        };
+        let y = y.unwrap();
+        let first = dot(&y, &y).backward().unwrap();
+        let slope = first.get(&vars[0]).unwrap();
+        let second = dot(slope, &random(slope.dims(), "h")).backward().unwrap();
+        vars.iter().map(|var| second.get(var).unwrap().clone()).collect()
+    };
+    for (i, (ours, theirs)) in second(false).iter().zip(&second(true)).enumerate() {
+        agree(ours, theirs, 1e-5, &format!("{what}, input {i}"));
+    }
 }
 
 /// oneDNN and our choice of it look at the environment once, so that each setting needs a process.
@@ -324,8 +366,7 @@ fn words_for_another_process() {
     println!("\nengines {engines:?}: {}", why.unwrap());
     let geometry = geometry(3, 1, (1, 1), 1, false);
     let (x, w) = (random(&[1, 4, 4, 2], "x"), random(&[3, 2, 3, 3], "w"));
-    let act = RELU;
-    evaluate(&Conv { geometry, act }, &[&x, &w]).unwrap();
+    evaluate(&conv(geometry, RELU), &[&x, &w]).unwrap();
 }
 
 fn geometry(size: usize, stride: usize, pad: (usize, usize), groups: usize, bf16: bool) -> Geometry {
@@ -350,18 +391,18 @@ impl Example {
         let x = random(&[2, h, w, inputs], "x");
         let g = random(&[2, window.count(h), window.count(w), outputs], "g");
         let w = random(&[outputs, inputs / groups, window.size, window.size], "w");
+        // Sums of products are then around 1.
+        let w = (&w / ((w.elem_count() / outputs) as f64).sqrt()).unwrap();
         Self { geometry, x, w, g }
     }
 
     fn forward(&self) -> Tensor {
-        let (geometry, act) = (self.geometry, Act::None);
-        evaluate(&Conv { geometry, act }, &[&self.x, &self.w]).unwrap()
+        evaluate(&conv(self.geometry, Act::None), &[&self.x, &self.w]).unwrap()
     }
 
     fn data(&self, g: &Tensor) -> Tensor {
         let (_, h, w, _) = self.x.dims4().unwrap();
-        let (geometry, size) = (self.geometry, (h, w));
-        evaluate(&ConvData { geometry, size }, &[g, &self.w]).unwrap()
+        evaluate(&conv_data(self.geometry, (h, w)), &[g, &self.w]).unwrap()
     }
 
     fn weights(&self, g: &Tensor) -> Tensor {
@@ -476,15 +517,14 @@ fn convolutions_are_those_of_candle() {
     for Example { geometry, x, w, g } in examples(false) {
         let what = format!("{geometry:?} of {:?}", x.shape());
         let (_, height, width, _) = x.dims4().unwrap();
-        let size = (height, width);
         let bias = random(&[w.dims()[0]], "bias");
         for act in ACTS {
             let inputs = [x.clone(), w.clone(), bias.clone()];
             let what = format!("{what}, {act:?}");
-            both_ways(&what, Conv { geometry, act }, &inputs);
-            both_ways(&what, Conv { geometry, act }, &inputs[..2]);
+            both_ways(&what, conv(geometry, act), &inputs);
+            both_ways(&what, conv(geometry, act), &inputs[..2]);
         }
-        both_ways(&what, ConvData { geometry, size }, &[g.clone(), w]);
+        both_ways(&what, conv_data(geometry, (height, width)), &[g.clone(), w]);
         both_ways(&what, ConvWeights { geometry }, &[x, g]);
     }
 }

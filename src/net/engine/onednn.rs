@@ -100,7 +100,7 @@ macro_rules! functions {
             fn load(library: &Library) -> Result<Self, String> {
                 // SAFETY: the signatures are those of the library's header, of the version that was asked for.
                 unsafe {
-                    Ok(Self { $($name: *library.get($symbol).map_err(|e| e.to_string())?,)* })
+                    Ok(Self { $($name: *library.get($symbol).map_err(|e| reason(&e))?,)* })
                 }
             }
         }
@@ -218,6 +218,11 @@ pub fn version() -> Result<&'static str, String> {
     library().map(|library| library.version.as_str())
 }
 
+/// What the dynamic linker says; its error alone says only that there is one.
+fn reason(e: &libloading::Error) -> String {
+    std::error::Error::source(e).map_or_else(|| e.to_string(), ToString::to_string)
+}
+
 fn check(status: Status, what: &str) -> Result<(), String> {
     let why = match status {
         0 => return Ok(()),
@@ -251,8 +256,8 @@ impl OneDnn {
 
     fn open(name: &str) -> Result<Self, String> {
         // SAFETY: loading runs the library's initialisers, which set up tables of its own and nothing else.
-        let library = unsafe { Library::new(name) }.map_err(|e| e.to_string())?;
-        let missing = |e: libloading::Error| format!("{name} is not oneDNN: {e}");
+        let library = unsafe { Library::new(name) }.map_err(|e| reason(&e))?;
+        let missing = |e: libloading::Error| format!("{name} is not oneDNN: {}", reason(&e));
         // SAFETY: the signature of both versions; the struct that it gives is static and begins with these fields.
         let version = unsafe {
             let of = library.get::<unsafe extern "C" fn() -> *const Version>(b"dnnl_version");
