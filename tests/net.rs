@@ -97,7 +97,9 @@ fn every_parameter_of_every_generator_gets_a_gradient() {
         let (graph, params) = fresh(arch);
         let side = 2 * graph.stride();
         let x = random(&[2, side, side, 1], "l");
-        let pass = eager(&graph, &params).learn(&x, &mut stream(1, "dropout")).unwrap();
+        let pass = eager(&graph, &params)
+            .learn(&x, &mut stream(1, "dropout"))
+            .unwrap();
         let cotangent = random(pass.output().dims(), "cotangent");
         let grads = pass.backward(&cotangent, Wanted::Parameters).unwrap();
         assert_eq!(grads.len(), params.trained().len(), "{}", arch.name);
@@ -107,7 +109,10 @@ fn every_parameter_of_every_generator_gets_a_gradient() {
             };
             let size = values(grad).iter().map(|v| v.abs()).sum::<f32>();
             let (name, arch) = (name, arch.name);
-            assert!(size > 0. && size.is_finite(), "{arch} {name}: gradient {size}");
+            assert!(
+                size > 0. && size.is_finite(),
+                "{arch} {name}: gradient {size}"
+            );
         }
     }
 }
@@ -123,8 +128,17 @@ fn gradients_are_those_that_candle_finds_by_itself() {
         let x = candle_core::Var::from_tensor(&random(&[2, side, side, 1], "l")).unwrap();
         let y = eager(&graph, &params).tracked(&x).unwrap();
         let cotangent = random(y.dims(), "cotangent");
-        let theirs = (&y * &cotangent).unwrap().sum_all().unwrap().backward().unwrap();
-        let learn = || eager(&graph, &params).learn(&x, &mut stream(1, "dropout")).unwrap();
+        let theirs = (&y * &cotangent)
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            .backward()
+            .unwrap();
+        let learn = || {
+            eager(&graph, &params)
+                .learn(&x, &mut stream(1, "dropout"))
+                .unwrap()
+        };
         let pass = learn();
         assert_eq!(values(pass.output()), values(&y), "{name}");
         let ours = pass.backward(&cotangent, Wanted::Parameters).unwrap();
@@ -140,7 +154,11 @@ fn gradients_are_those_that_candle_finds_by_itself() {
 
 /// Every generator on every engine that the CPU has here.
 fn all() -> impl Iterator<Item = (&'static Arch, Engine)> {
-    let engines = |arch| Engine::present(&Device::Cpu).into_iter().map(move |e| (arch, e));
+    let engines = |arch| {
+        Engine::present(&Device::Cpu)
+            .into_iter()
+            .map(move |e| (arch, e))
+    };
     ARCHS.iter().flat_map(engines)
 }
 
@@ -163,7 +181,10 @@ fn a_frame_alone_is_coloured_as_in_a_batch_bit_for_bit() {
 #[test]
 fn colours_are_bit_identical_for_one_and_two_threads() {
     let colours = |threads: &str| {
-        let environment = [("RAYON_NUM_THREADS", threads), ("AUTOCHROME_TEST_COLOURS", "1")];
+        let environment = [
+            ("RAYON_NUM_THREADS", threads),
+            ("AUTOCHROME_TEST_COLOURS", "1"),
+        ];
         let text = again("colours_for_another_process", &environment);
         let lines = text.lines().filter(|line| line.contains("colours of"));
         let lines: Vec<_> = lines.map(str::to_owned).collect();
@@ -213,7 +234,11 @@ fn waves(graph: &Graph) -> Params {
 
 /// The wave of this name and shape `[C, N, H, W]` as pictures `[N, H, W, C]`.
 fn pictures(name: &str, shape: [usize; 4]) -> Tensor {
-    wave(name, &shape).permute((1, 2, 3, 0)).unwrap().contiguous().unwrap()
+    wave(name, &shape)
+        .permute((1, 2, 3, 0))
+        .unwrap()
+        .contiguous()
+        .unwrap()
 }
 
 fn agrees_with_pytorch(name: &str, y: &Tensor) {
@@ -247,7 +272,10 @@ fn every_generator_agrees_with_pytorch() {
 #[test]
 fn the_discriminator_agrees_with_pytorch() {
     let graph = patchgan::graph(&Default::default());
-    let (l, ab) = (pictures("input", [1, 2, 64, 96]), pictures("chroma", [2, 2, 64, 96]));
+    let (l, ab) = (
+        pictures("input", [1, 2, 64, 96]),
+        pictures("chroma", [2, 2, 64, 96]),
+    );
     let pair = Tensor::cat(&[l, ab], 3).unwrap();
     let logits = eager(&graph, &waves(&graph)).evaluate(&pair).unwrap();
     agrees_with_pytorch("patchgan", &logits);
@@ -280,7 +308,9 @@ fn taken_over(arch: &str, theirs: Names) -> BTreeMap<String, Tensor> {
     let encoder = fresh(arch).0.parameters().into_iter();
     let encoder = encoder.filter(|p| !p.name.starts_with("decoder"));
     let shapes: BTreeMap<_, _> = encoder.map(|p| (p.name, p.shape)).collect();
-    let made_shapes = made.iter().map(|(name, t)| (name.clone(), t.dims().to_vec()));
+    let made_shapes = made
+        .iter()
+        .map(|(name, t)| (name.clone(), t.dims().to_vec()));
     assert_eq!(made_shapes.collect::<BTreeMap<_, _>>(), shapes);
     made
 }
@@ -295,34 +325,78 @@ fn lite_takes_over_the_weights_of_efficientnet() {
     };
     norm(&mut names, "_bn0", 32);
     // Kernel and channels of each block.
-    let blocks = [(3, 16), (3, 24), (3, 24), (5, 40), (5, 40), (3, 80), (3, 80), (3, 80), (5, 112)];
-    let more = [(5, 112), (5, 112), (5, 192), (5, 192), (5, 192), (5, 192), (3, 320)];
+    let blocks = [
+        (3, 16),
+        (3, 24),
+        (3, 24),
+        (5, 40),
+        (5, 40),
+        (3, 80),
+        (3, 80),
+        (3, 80),
+        (5, 112),
+    ];
+    let more = [
+        (5, 112),
+        (5, 112),
+        (5, 192),
+        (5, 192),
+        (5, 192),
+        (5, 192),
+        (3, 320),
+    ];
     let mut inputs = 32;
     for (i, (size, channels)) in blocks.into_iter().chain(more).enumerate() {
         let name = format!("_blocks.{i}");
         let wide = if i == 0 { inputs } else { 6 * inputs };
         if i > 0 {
-            names.push((format!("{name}._expand_conv.weight"), vec![wide, inputs, 1, 1]));
+            names.push((
+                format!("{name}._expand_conv.weight"),
+                vec![wide, inputs, 1, 1],
+            ));
             norm(&mut names, &format!("{name}._bn0"), wide);
         }
-        names.push((format!("{name}._depthwise_conv.weight"), vec![wide, 1, size, size]));
+        names.push((
+            format!("{name}._depthwise_conv.weight"),
+            vec![wide, 1, size, size],
+        ));
         norm(&mut names, &format!("{name}._bn1"), wide);
-        names.push((format!("{name}._project_conv.weight"), vec![channels, wide, 1, 1]));
+        names.push((
+            format!("{name}._project_conv.weight"),
+            vec![channels, wide, 1, 1],
+        ));
         norm(&mut names, &format!("{name}._bn2"), channels);
         inputs = channels;
     }
     let ours = taken_over("lite", names);
     let same = |our: &str, their: &str| {
-        assert_eq!(values(&ours[our]), values(&wave(their, ours[our].dims())), "{our}");
+        assert_eq!(
+            values(&ours[our]),
+            values(&wave(their, ours[our].dims())),
+            "{our}"
+        );
     };
     same("stem.bn.running_mean", "_bn0.running_mean");
-    same("blocks.0.depthwise.weight", "_blocks.0._depthwise_conv.weight");
+    same(
+        "blocks.0.depthwise.weight",
+        "_blocks.0._depthwise_conv.weight",
+    );
     same("blocks.0.depthwise.bn.bias", "_blocks.0._bn1.bias");
     same("blocks.15.expand.bn.weight", "_blocks.15._bn0.weight");
-    same("blocks.15.project.bn.running_var", "_blocks.15._bn2.running_var");
+    same(
+        "blocks.15.project.bn.running_var",
+        "_blocks.15._bn2.running_var",
+    );
     // The sum of the planes of R, G and B.
-    let stem = wave("_conv_stem.weight", &[32, 3, 3, 3]).sum_keepdim(1).unwrap();
-    agree(&ours["stem.weight"], &(stem * (127.5 / 128.)).unwrap(), 1e-6, "stem");
+    let stem = wave("_conv_stem.weight", &[32, 3, 3, 3])
+        .sum_keepdim(1)
+        .unwrap();
+    agree(
+        &ours["stem.weight"],
+        &(stem * (127.5 / 128.)).unwrap(),
+        1e-6,
+        "stem",
+    );
 }
 
 #[test]

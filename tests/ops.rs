@@ -67,7 +67,10 @@ fn cases() -> Vec<Case> {
         case.golden = all.iter().filter_map(own).collect();
         assert!(case.golden.contains_key("y"), "{}", case.name);
     }
-    assert_eq!(cases.iter().map(|c| c.golden.len()).sum::<usize>(), all.len());
+    assert_eq!(
+        cases.iter().map(|c| c.golden.len()).sum::<usize>(),
+        all.len()
+    );
     cases
 }
 
@@ -79,7 +82,12 @@ impl Case {
 
     /// Its inputs by name.
     fn inputs(&self) -> Vec<(&'static str, Var)> {
-        let shapes = [("x", &self.x), ("w", &self.w), ("weight", &self.weight), ("bias", &self.bias)];
+        let shapes = [
+            ("x", &self.x),
+            ("w", &self.w),
+            ("weight", &self.weight),
+            ("bias", &self.bias),
+        ];
         let given = shapes.into_iter().filter(|(_, shape)| !shape.is_empty());
         let made = given.map(|(name, shape)| {
             let (scale, shift) = self.affine.get(name).copied().unwrap_or((1., 0.));
@@ -257,7 +265,10 @@ fn portable_operations_agree_with_pytorch() {
 /// candle looks at its environment once a thread, so that this needs a process.
 #[test]
 fn gradients_of_gradients_agree_with_pytorch() {
-    again("gradients_of_gradients_for_another_process", &[(TWICE, "1")]);
+    again(
+        "gradients_of_gradients_for_another_process",
+        &[(TWICE, "1")],
+    );
 }
 
 #[test]
@@ -266,10 +277,16 @@ fn gradients_of_gradients_for_another_process() {
         return;
     }
     for portable in [false, true] {
-        cases().iter().for_each(|case| case.show(&SecondOrder { portable }));
+        cases()
+            .iter()
+            .for_each(|case| case.show(&SecondOrder { portable }));
     }
     let x = random(&[2, 4, 6, 5], "x");
-    bends("leaky", BiasAct(Act::Leaky(0.2)), &[x.clone(), random(&[5], "bias")]);
+    bends(
+        "leaky",
+        BiasAct(Act::Leaky(0.2)),
+        &[x.clone(), random(&[5], "bias")],
+    );
     bends("relu", BiasAct(RELU), std::slice::from_ref(&x));
     bends("max pool", MaxPool, std::slice::from_ref(&x));
     bends("up", Up(2), std::slice::from_ref(&x));
@@ -280,7 +297,11 @@ fn gradients_of_gradients_for_another_process() {
     bends("slice", Slice { first, count }, std::slice::from_ref(&x));
     bends("cat", Cat, &[x.clone(), random(&[2, 4, 6, 3], "other")]);
     bends("add", Add, &[x.clone(), random(&[2, 4, 6, 5], "other")]);
-    bends("add one sample", Add, &[x.clone(), random(&[2, 1, 1, 5], "one")]);
+    bends(
+        "add one sample",
+        Add,
+        &[x.clone(), random(&[2, 1, 1, 5], "one")],
+    );
     bends("mask", Mask(random(&[2, 4, 6, 5], "mask")), &[x]);
     let Example { geometry, x, w, .. } = &examples(false)[2];
     let inputs = [x.clone(), w.clone(), random(&[32], "bias")];
@@ -292,7 +313,10 @@ fn gradients_of_gradients_for_another_process() {
     let act = Act::None;
     let y = tracked(Norm { statistics, act }, &[&x, &one, &zero]).unwrap();
     let why = dot(&y, &y).backward().err().unwrap().to_string();
-    assert!(why.contains("normalisation") && why.contains("WGAN-GP"), "{why}");
+    assert!(
+        why.contains("normalisation") && why.contains("WGAN-GP"),
+        "{why}"
+    );
     let y = tracked(BiasAct(Act::Tanh), &[&x]).unwrap();
     let grads = dot(&y, &y).backward();
     let slope = |grads: GradStore| dot(grads.get(&x).unwrap(), &x).backward();
@@ -313,7 +337,9 @@ fn bends<O: Operation>(what: &str, op: O, inputs: &[Tensor]) {
         let first = dot(&y, &y).backward().unwrap();
         let slope = first.get(&vars[0]).unwrap();
         let second = dot(slope, &random(slope.dims(), "h")).backward().unwrap();
-        vars.iter().map(|var| second.get(var).unwrap().clone()).collect()
+        vars.iter()
+            .map(|var| second.get(var).unwrap().clone())
+            .collect()
     };
     for (i, (ours, theirs)) in second(false).iter().zip(&second(true)).enumerate() {
         agree(ours, theirs, 1e-5, &format!("{what}, input {i}"));
@@ -329,7 +355,10 @@ fn every_cpu_agrees_with_pytorch() {
         ("ONEDNN_MAX_CPU_ISA", "SSE41"),
     ] {
         again("operations_and_gradients_agree_with_pytorch", &[setting]);
-        again("gradients_of_gradients_for_another_process", &[setting, (TWICE, "1")]);
+        again(
+            "gradients_of_gradients_for_another_process",
+            &[setting, (TWICE, "1")],
+        );
     }
 }
 
@@ -349,7 +378,10 @@ fn without_onednn_there_is_an_engine_and_a_word_on_why() {
         let said = again("words_for_another_process", &environment);
         let said = said.lines().find(|line| line.contains("engines")).unwrap();
         println!("{said}");
-        assert!(said.contains("[Eager]") && said.contains("candle's own convolutions"), "{said}");
+        assert!(
+            said.contains("[Eager]") && said.contains("candle's own convolutions"),
+            "{said}"
+        );
         let help = said.contains("install libdnnl") && said.contains(onednn::VARIABLE);
         assert!(said.contains(why) && help, "{said}");
     }
@@ -369,7 +401,13 @@ fn words_for_another_process() {
     evaluate(&conv(geometry, RELU), &[&x, &w]).unwrap();
 }
 
-fn geometry(size: usize, stride: usize, pad: (usize, usize), groups: usize, bf16: bool) -> Geometry {
+fn geometry(
+    size: usize,
+    stride: usize,
+    pad: (usize, usize),
+    groups: usize,
+    bf16: bool,
+) -> Geometry {
     Geometry {
         window: Window { size, stride, pad },
         groups,
@@ -434,10 +472,22 @@ fn examples(bf16: bool) -> Vec<Example> {
         example(3, 1, (1, 1), 1, (96, 2), (9, 11)),
     ];
     for channels in [32, 48, 21] {
-        for (size, stride, pad) in [(3, 1, (1, 1)), (3, 2, (0, 1)), (5, 1, (2, 2)), (5, 2, (1, 2))] {
+        for (size, stride, pad) in [
+            (3, 1, (1, 1)),
+            (3, 2, (0, 1)),
+            (5, 1, (2, 2)),
+            (5, 2, (1, 2)),
+        ] {
             // Down to pictures smaller than the window.
             for sides in [(12, 16), (10, 6), (2, 4)] {
-                all.push(example(size, stride, pad, channels, (channels, channels), sides));
+                all.push(example(
+                    size,
+                    stride,
+                    pad,
+                    channels,
+                    (channels, channels),
+                    sides,
+                ));
             }
         }
     }
@@ -461,7 +511,12 @@ fn a_convolution_and_its_gradients_are_adjoint() {
         let by_weights = inner(&example.w, &example.weights(&g));
         for other in [by_data, by_weights] {
             let apart = (other - product).abs() / product.abs();
-            assert!(apart <= 1e-5, "{:?}, {:?}: {apart}", example.geometry, example.x);
+            assert!(
+                apart <= 1e-5,
+                "{:?}, {:?}: {apart}",
+                example.geometry,
+                example.x
+            );
         }
     }
 }
@@ -496,14 +551,19 @@ fn products_of_bf16_numbers_are_near() {
 fn both_ways<O: Operation>(what: &str, op: O, inputs: &[Tensor]) {
     let vars: Vec<Var> = inputs.iter().map(leaf).collect();
     let inputs: Vec<&Tensor> = vars.iter().map(Var::as_tensor).collect();
-    let (ours, theirs) = (evaluate(&op, &inputs).unwrap(), op.portable(&inputs).unwrap());
+    let (ours, theirs) = (
+        evaluate(&op, &inputs).unwrap(),
+        op.portable(&inputs).unwrap(),
+    );
     agree(&ours, &theirs, 1e-5, what);
     let g = random(ours.dims(), "cotangent");
     let theirs = dot(&theirs, &g).backward().unwrap();
     let mut wanted = vec![true; inputs.len()];
     // An activation's gradient has a slope to y where there is a second derivative: not asked for.
     wanted[0] = O::NAME != "act-grad";
-    let ours = op.backward(&inputs, &ours, &g, &wanted, Run::Plain).unwrap();
+    let ours = op
+        .backward(&inputs, &ours, &g, &wanted, Run::Plain)
+        .unwrap();
     for (i, ours) in ours.into_iter().enumerate().filter(|(i, _)| wanted[*i]) {
         let what = format!("{what}, gradient {i}");
         agree(&ours.unwrap(), theirs.get(&vars[i]).unwrap(), 1e-5, &what);
@@ -588,7 +648,12 @@ fn pooling_gives_each_gradient_to_one_sample() {
     for x in [random(&[2, 8, 6, 5], "x"), coarse] {
         let y = evaluate(&MaxPool, &[&x]).unwrap();
         let g = leaf(&random(y.dims(), "g"));
-        let scatter = |run| MaxPool.backward(&[&x], &y, &g, &[true], run).unwrap().remove(0);
+        let scatter = |run| {
+            MaxPool
+                .backward(&[&x], &y, &g, &[true], run)
+                .unwrap()
+                .remove(0)
+        };
         let ours = scatter(Run::Plain).unwrap();
         let theirs = portable::max_scatter(&x, &g).unwrap();
         agree(&ours, &theirs, 1e-6, "scatter");
@@ -652,10 +717,18 @@ fn linear_critic() {
     let root = 48f64.sqrt();
     let expected = (root * size - 1.).powi(2);
     let value = f64::from(penalty.to_scalar::<f32>().unwrap());
-    assert!((value - expected).abs() <= 1e-4 * expected, "{value}, {expected} by hand");
+    assert!(
+        (value - expected).abs() <= 1e-4 * expected,
+        "{value}, {expected} by hand"
+    );
     let grads = penalty.backward().unwrap();
     let by_hand = (weight.as_tensor() * (2. * (root * size - 1.) * root / size)).unwrap();
-    agree(grads.get(weight).unwrap(), &by_hand, 1e-4, "a linear critic");
+    agree(
+        grads.get(weight).unwrap(),
+        &by_hand,
+        1e-4,
+        "a linear critic",
+    );
 }
 
 /// A critic of two layers, its penalty's gradients by name. Scaling either layer's weights scales dD/dx, so that both
@@ -663,7 +736,9 @@ fn linear_critic() {
 fn deep_critic() -> Vec<f32> {
     let (mut graph, x) = Graph::new(3);
     let window = Window::new(4, 2, 1);
-    let first = graph::Conv::new("first", 16, window).no_bias().act(Act::Leaky(0.2));
+    let first = graph::Conv::new("first", 16, window)
+        .no_bias()
+        .act(Act::Leaky(0.2));
     let x = graph.conv(x, first);
     graph.conv(x, graph::Conv::new("last", 1, window).no_bias());
     let params = Params::seeded(&graph, 1, &Device::Cpu).unwrap();
@@ -676,7 +751,10 @@ fn deep_critic() -> Vec<f32> {
         let grad = grads.get(var).unwrap();
         let along = inner(var, grad);
         let apart = (along - expected).abs();
-        assert!(apart <= 1e-4 * expected.abs(), "{name}: {along}, {expected} by the identity");
+        assert!(
+            apart <= 1e-4 * expected.abs(),
+            "{name}: {along}, {expected} by the identity"
+        );
         all.extend(values(grad));
     }
     all
@@ -687,14 +765,22 @@ fn the_gradient_penalty_moves_a_critic_as_it_should() {
     let folder = tempfile::tempdir().unwrap();
     let gradients = |library: Option<&str>| {
         let path = folder.path().join("gradients");
-        let mut environment = vec![(TWICE, "1"), ("AUTOCHROME_TEST_GRADIENTS", path.to_str().unwrap())];
+        let mut environment = vec![
+            (TWICE, "1"),
+            ("AUTOCHROME_TEST_GRADIENTS", path.to_str().unwrap()),
+        ];
         environment.extend(library.map(|library| (onednn::VARIABLE, library)));
         again("penalty_for_another_process", &environment);
         let all: Vec<f32> = bytemuck::pod_collect_to_vec(&fs::read(path).unwrap());
         let count = all.len();
         Tensor::from_vec(all, count, &Device::Cpu).unwrap()
     };
-    agree(&gradients(None), &gradients(Some("off")), 1e-4, "two layers");
+    agree(
+        &gradients(None),
+        &gradients(Some("off")),
+        1e-4,
+        "two layers",
+    );
 }
 
 #[test]

@@ -73,51 +73,48 @@ fn never() -> AtomicBool {
     AtomicBool::new(false)
 }
 
+/// As [`tiny`] with batch norms, whose statistics move as well.
+fn tiny_lite(steps: u64) -> Config {
+    Config {
+        arch: "lite".into(),
+        network: json!({}),
+        size: 64,
+        ..tiny(steps)
+    }
+}
+
 #[test]
 fn resuming_equals_never_having_stopped_bit_for_bit() {
-    let folder = photos(30);
-    let folder = folder.path();
-    train::run(
-        &tiny(6),
-        &job(folder, "whole.safetensors", false),
-        &never(),
-        &mut |_| (),
-    )
-    .unwrap();
-
-    let stop = never();
-    let mut stop_after_three = |event: Event| {
-        if matches!(event, Event::Step { step: 3, .. }) {
-            stop.store(true, Ordering::Relaxed);
-        }
-    };
-    let trained = train::run(
-        &tiny(6),
-        &job(folder, "parts.safetensors", false),
-        &stop,
-        &mut stop_after_three,
-    )
-    .unwrap();
-    assert_eq!(trained.steps, 3);
-    let trained = train::run(
-        &tiny(6),
-        &job(folder, "parts.safetensors", true),
-        &never(),
-        &mut |_| (),
-    )
-    .unwrap();
-    assert_eq!(trained.steps, 6);
-
-    let state = |run: &str| fs::read(folder.join(run).join("state.safetensors")).unwrap();
-    assert!(
-        state("whole.run") == state("parts.run"),
-        "the states differ"
-    );
-    let whole = fs::read(folder.join("whole.safetensors")).unwrap();
-    assert!(
-        whole == fs::read(folder.join("parts.safetensors")).unwrap(),
-        "the models differ"
-    );
+    for (config, half) in [(tiny(6), 3), (tiny_lite(4), 2)] {
+        let folder = photos(30);
+        let run = |name: &str, resume, stop: &AtomicBool, tell: &mut dyn FnMut(Event)| {
+            let job = job(folder.path(), name, resume);
+            train::run(&config, &job, stop, tell).unwrap().steps
+        };
+        run("whole.safetensors", false, &never(), &mut |_| ());
+        let stop = never();
+        let mut stop_half_way = |event: Event| {
+            if matches!(event, Event::Step { step, .. } if step == half) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        };
+        assert_eq!(
+            run("parts.safetensors", false, &stop, &mut stop_half_way),
+            half
+        );
+        let steps = run("parts.safetensors", true, &never(), &mut |_| ());
+        assert_eq!(steps, config.steps);
+        let same = |file: &str| {
+            let of = |name: &str| fs::read(folder.path().join(file.replace("NAME", name))).unwrap();
+            assert!(
+                of("whole") == of("parts"),
+                "{}: {file} differs",
+                config.arch
+            );
+        };
+        same("NAME.run/state.safetensors");
+        same("NAME.safetensors");
+    }
 }
 
 #[test]
@@ -135,23 +132,24 @@ fn a_run_does_not_depend_on_the_number_of_threads() {
     assert!(states[0] == states[1], "the states differ");
 }
 
-/// Every generator that has a part which the others lack: dropout and group norm, batch norm.
 #[test]
 fn a_run_for_another_process() {
     let Some(path) = std::env::var_os("AUTOCHROME_TEST_STATE") else {
         return;
     };
     let folder = photos(20);
-    let lite = Config {
-        arch: "lite".into(),
-        network: json!({}),
-        size: 64,
-        ..tiny(2)
-    };
     let mut states = Vec::new();
-    for (config, name) in [(tiny(3), "unet.safetensors"), (lite, "lite.safetensors")] {
-        let job = job(folder.path(), name, false);
-        train::run(&config, &job, &never(), &mut |_| ()).unwrap();
+    let configs = [
+        tiny(3),
+        tiny_lite(2),
+        Config {
+            bf16: true,
+            ..tiny(2)
+        },
+    ];
+    for (i, config) in configs.iter().enumerate() {
+        let job = job(folder.path(), &format!("{i}.safetensors"), false);
+        train::run(config, &job, &never(), &mut |_| ()).unwrap();
         states.extend(fs::read(job.folder().join("state.safetensors")).unwrap());
     }
     fs::write(path, states).unwrap();

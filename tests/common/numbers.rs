@@ -40,7 +40,10 @@ pub fn agree(ours: &Tensor, theirs: &Tensor, most: f32, what: &str) {
     let (ours, theirs) = (values(ours), values(theirs));
     let largest = theirs.iter().fold(0f32, |most, v| most.max(v.abs()));
     let apart = apart(&ours, &theirs);
-    assert!(apart <= most * largest, "{what}: {apart} apart, values to {largest}");
+    assert!(
+        apart <= most * largest,
+        "{what}: {apart} apart, values to {largest}"
+    );
 }
 
 /// Runs a test of this binary in a process with this environment, where it must pass, and gives what it printed.

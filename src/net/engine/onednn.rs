@@ -218,6 +218,29 @@ pub fn version() -> Result<&'static str, String> {
     library().map(|library| library.version.as_str())
 }
 
+/// Whether the library has fast convolutions of bf16 numbers for this CPU.
+pub fn has_bf16() -> bool {
+    let key = Key {
+        what: What::Forward {
+            bias: false,
+            sum: false,
+            act: (0, 0),
+            bf16: false,
+        },
+        shape: Shape {
+            n: 1,
+            h: 16,
+            w: 16,
+            inputs: 32,
+            outputs: 32,
+            window: Window::same(3, 1),
+            groups: 1,
+        },
+        bf16: true,
+    };
+    library().is_ok_and(|library| library.primitive(&key).is_ok())
+}
+
 /// What the dynamic linker says; its error alone says only that there is one.
 fn reason(e: &libloading::Error) -> String {
     std::error::Error::source(e).map_or_else(|| e.to_string(), ToString::to_string)
