@@ -1,33 +1,42 @@
 //! What every generator promises, for every row of ARCHS; models by name; agreement with PyTorch.
 
-use std::{collections::BTreeMap, process::Command};
+use std::collections::BTreeMap;
 
 use autochrome::{
     Error,
     frame::Thumb,
     net::{
-        self, ARCHS, Arch, Colorizer, DeviceChoice, Generator, Network,
+        self, ARCHS, Arch, Colorizer, DeviceChoice, Model, Network, Place, Precision,
         checkpoint::{self, COLOR, Header},
+        engine::{
+            Engine,
+            eager::{Eager, Wanted},
+        },
+        graph::{Conv, Graph, Window},
         params::{Init, Params, normal, stream},
-        patchgan::{PatchGan, PatchGanConfig},
+        patchgan,
     },
 };
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
+#[path = "common/numbers.rs"]
+mod numbers;
+use numbers::{again, agree, random, sine, values};
+
 /// A fresh generator with its default settings, and its parameters.
-fn fresh(arch: &Arch) -> (Params, Box<dyn Generator>) {
-    let params = Params::seeded(1, &Device::Cpu);
-    let generator = (arch.build)(&params.root(), &(arch.defaults)()).unwrap();
-    (params, generator)
+fn fresh(arch: &Arch) -> (Graph, Params) {
+    let graph = (arch.graph)(&(arch.defaults)()).unwrap();
+    let params = Params::seeded(&graph, 1, &Device::Cpu).unwrap();
+    (graph, params)
 }
 
-fn random(shape: [usize; 4], purpose: &str) -> Tensor {
-    let mut rng = stream(3, purpose);
-    let values: Vec<f32> = (0..shape.iter().product())
-        .map(|_| normal(&mut rng).clamp(-1., 1.))
-        .collect();
-    Tensor::from_vec(values, &shape, &Device::Cpu).unwrap()
+fn eager<'a>(graph: &'a Graph, params: &'a Params) -> Eager<'a> {
+    Eager {
+        graph,
+        params,
+        bf16: false,
+    }
 }
 
 fn thumbs(count: usize, width: usize, height: usize) -> Vec<Thumb> {
@@ -42,32 +51,40 @@ fn thumbs(count: usize, width: usize, height: usize) -> Vec<Thumb> {
     (0..count).map(|_| thumb()).collect()
 }
 
+fn on(engine: Engine) -> Place {
+    Place {
+        device: Device::Cpu,
+        engine,
+        words: String::new(),
+        warning: None,
+    }
+}
+
 /// A fresh generator of this kind behind the narrow waist.
-fn colorizer(arch: &Arch) -> Network {
-    Network::new(
-        fresh(arch).1,
-        Device::Cpu,
-        64,
-        1.,
-        arch.name.into(),
-        "CPU".into(),
-    )
+fn colorizer(arch: &Arch, engine: Engine) -> Network {
+    let (graph, params) = fresh(arch);
+    let model = Model {
+        graph,
+        params,
+        size: 64,
+        gain: 1.,
+        label: arch.name.into(),
+    };
+    Network::new(model, on(engine))
 }
 
 #[test]
 fn every_generator_keeps_the_batch_axis_and_is_finite_on_pictures_that_are_not_square() {
     for arch in ARCHS {
-        let (_, generator) = fresh(arch);
-        let stride = generator.stride();
-        let y = generator
-            .forward(&random([1, 3, 2 * stride, 3 * stride], "l"), None)
-            .unwrap();
-        let (c, n, h, w) = y.dims4().unwrap();
+        let (graph, params) = fresh(arch);
+        let stride = graph.stride();
+        let x = random(&[3, 2 * stride, 3 * stride, 1], "l");
+        let y = eager(&graph, &params).evaluate(&x).unwrap();
+        let (n, h, w, c) = y.dims4().unwrap();
         assert_eq!((c, n), (2, 3), "{}", arch.name);
         assert_eq!((h * 3, 2 * stride % h), (w * 2, 0), "{}", arch.name);
-        let values = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!(
-            values.iter().all(|v| v.abs() <= 1.),
+            values(&y).iter().all(|v| v.abs() <= 1.),
             "{}: finite, within -1..1",
             arch.name
         );
@@ -77,69 +94,101 @@ fn every_generator_keeps_the_batch_axis_and_is_finite_on_pictures_that_are_not_s
 #[test]
 fn every_parameter_of_every_generator_gets_a_gradient() {
     for arch in ARCHS {
-        let (params, generator) = fresh(arch);
-        let side = 2 * generator.stride();
-        let y = generator
-            .forward(&random([1, 2, side, side], "l"), None)
+        let (graph, params) = fresh(arch);
+        let side = 2 * graph.stride();
+        let x = random(&[2, side, side, 1], "l");
+        let pass = eager(&graph, &params)
+            .learn(&x, &mut stream(1, "dropout"))
             .unwrap();
-        let grads = (&y * random(y.dims4().unwrap().into(), "cotangent"))
-            .unwrap()
-            .sum_all()
-            .unwrap()
-            .backward()
-            .unwrap();
-        for (name, var) in params.vars() {
-            let grad = grads
-                .get(&var)
-                .unwrap_or_else(|| panic!("{} {name}: no gradient", arch.name));
-            let size = grad
-                .abs()
-                .unwrap()
-                .max_all()
-                .unwrap()
-                .to_scalar::<f32>()
-                .unwrap();
+        let cotangent = random(pass.output().dims(), "cotangent");
+        let grads = pass.backward(&cotangent, Wanted::Parameters).unwrap();
+        assert_eq!(grads.len(), params.trained().len(), "{}", arch.name);
+        for name in params.trained().keys() {
+            let Some(grad) = grads.get(name) else {
+                panic!("{} {name}: no gradient", arch.name)
+            };
+            let size = values(grad).iter().map(|v| v.abs()).sum::<f32>();
+            let (name, arch) = (name, arch.name);
             assert!(
                 size > 0. && size.is_finite(),
-                "{} {name}: gradient {size}",
-                arch.name
+                "{arch} {name}: gradient {size}"
             );
         }
     }
 }
 
+/// The generators whose training is what they do in use: without dropout, and not `lite`, whose batch norms see the
+/// batch in training alone.
+#[test]
+fn gradients_are_those_that_candle_finds_by_itself() {
+    for (name, settings) in [("unet", json!({ "dropout": 0. })), ("squeeze", json!({}))] {
+        let graph = (net::arch(name).unwrap().graph)(&settings).unwrap();
+        let params = Params::seeded(&graph, 1, &Device::Cpu).unwrap();
+        let side = 2 * graph.stride();
+        let x = candle_core::Var::from_tensor(&random(&[2, side, side, 1], "l")).unwrap();
+        let y = eager(&graph, &params).tracked(&x).unwrap();
+        let cotangent = random(y.dims(), "cotangent");
+        let theirs = (&y * &cotangent)
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            .backward()
+            .unwrap();
+        let learn = || {
+            eager(&graph, &params)
+                .learn(&x, &mut stream(1, "dropout"))
+                .unwrap()
+        };
+        let pass = learn();
+        assert_eq!(values(pass.output()), values(&y), "{name}");
+        let ours = pass.backward(&cotangent, Wanted::Parameters).unwrap();
+        for (parameter, var) in params.trained() {
+            let what = format!("{name} {parameter}");
+            agree(&ours[parameter], theirs.get(var).unwrap(), 1e-4, &what);
+        }
+        let ours = learn().backward(&cotangent, Wanted::Input).unwrap();
+        assert_eq!(ours.len(), 1);
+        agree(&ours[""], theirs.get(&x).unwrap(), 1e-4, name);
+    }
+}
+
+/// Every generator on every engine that the CPU has here.
+fn all() -> impl Iterator<Item = (&'static Arch, Engine)> {
+    let engines = |arch| {
+        Engine::present(&Device::Cpu)
+            .into_iter()
+            .map(move |e| (arch, e))
+    };
+    ARCHS.iter().flat_map(engines)
+}
+
 #[test]
 fn a_frame_alone_is_coloured_as_in_a_batch_bit_for_bit() {
-    for arch in ARCHS {
-        let mut model = colorizer(arch);
+    for (arch, engine) in all() {
+        let mut model = colorizer(arch, engine);
         let (width, height) = model.thumb_size(160, 90).unwrap();
         let thumbs = thumbs(3, width, height);
         let together = model.predict(&thumbs).unwrap();
         for (thumb, map) in thumbs.iter().zip(&together) {
             let alone = model.predict(std::slice::from_ref(thumb)).unwrap();
-            assert_eq!(&alone[0], map, "{}", arch.name);
+            assert_eq!(&alone[0], map, "{} on {engine}", arch.name);
         }
     }
 }
 
-/// candle takes the number of threads from the environment, so each number needs a process: this test runs
+/// rayon takes the number of threads from the environment, so each number needs a process: this test runs
 /// [`colours_for_another_process`] in two of them.
 #[test]
 fn colours_are_bit_identical_for_one_and_two_threads() {
     let colours = |threads: &str| {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "colours_for_another_process", "--nocapture"])
-            .env("RAYON_NUM_THREADS", threads)
-            .env("AUTOCHROME_TEST_COLOURS", "1")
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let lines: Vec<_> = text
-            .lines()
-            .filter(|line| line.contains("colours of"))
-            .map(str::to_owned)
-            .collect();
-        assert_eq!(lines.len(), ARCHS.len(), "{text}");
+        let environment = [
+            ("RAYON_NUM_THREADS", threads),
+            ("AUTOCHROME_TEST_COLOURS", "1"),
+        ];
+        let text = again("colours_for_another_process", &environment);
+        let lines = text.lines().filter(|line| line.contains("colours of"));
+        let lines: Vec<_> = lines.map(str::to_owned).collect();
+        assert_eq!(lines.len(), all().count(), "{text}");
         lines
     };
     assert_eq!(colours("1"), colours("2"));
@@ -150,48 +199,54 @@ fn colours_for_another_process() {
     if std::env::var_os("AUTOCHROME_TEST_COLOURS").is_none() {
         return;
     }
-    for arch in ARCHS {
-        let mut model = colorizer(arch);
+    for (arch, engine) in all() {
+        let mut model = colorizer(arch, engine);
         let (width, height) = model.thumb_size(256, 160).unwrap();
-        let maps = model.predict(&thumbs(2, width, height)).unwrap();
-        let bytes: Vec<u8> = maps
-            .iter()
-            .flat_map(|m| m.a.iter().chain(&m.b))
-            .flat_map(|v| v.to_le_bytes())
-            .collect();
-        println!("\ncolours of {}: {}", arch.name, checkpoint::digest(&bytes));
+        let maps = model.predict(&thumbs(3, width, height)).unwrap();
+        let values = maps.iter().flat_map(|m| m.a.iter().chain(&m.b));
+        let bytes: Vec<u8> = values.flat_map(|v| v.to_le_bytes()).collect();
+        let digest = checkpoint::digest(&bytes);
+        println!("\ncolours of {} on {engine}: {digest}", arch.name);
     }
 }
 
 /// As `wave` in tests/golden/networks.py.
 fn wave(name: &str, shape: &[usize]) -> Tensor {
-    let phase = name.bytes().map(f64::from).sum::<f64>();
-    let fan_in: usize = shape[1..].iter().product();
-    let (offset, scale) = match name {
-        _ if shape.len() == 4 && name.ends_with("weight") => (0., (2. / fan_in as f64).sqrt()),
-        _ if name.ends_with("norm.weight") => (1., 0.1),
-        _ if name.ends_with("bias") => (0., 0.1),
-        _ => (0., 1.),
+    let is = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+    let (scale, shift) = match shape {
+        [_, i, h, w] if name.ends_with("weight") => ((2. / (i * h * w) as f64).sqrt(), 0.),
+        _ if is(&["norm.weight", "bn.weight", "running_var"]) => (0.1, 1.),
+        _ if is(&["bias", "running_mean"]) => (0.1, 0.),
+        _ => (1., 0.),
     };
-    let value = |i: usize| (offset + scale * (0.7 * i as f64 + phase).sin()) as f32;
-    let values: Vec<f32> = (0..shape.iter().product()).map(value).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    sine(name, shape, scale, shift)
 }
 
-/// Sets every parameter to its wave.
-fn set_to_waves(params: &Params) {
-    let waves = params.vars().into_iter().map(|(name, var)| {
-        let wave = wave(&name, var.dims());
-        (name, wave)
+/// Parameters that are their waves.
+fn waves(graph: &Graph) -> Params {
+    let parameters = graph.parameters().into_iter();
+    let waves = parameters.map(|p| {
+        let wave = wave(&p.name, &p.shape);
+        (p.name, wave)
     });
-    params.set(&waves.collect()).unwrap();
+    Params::given(graph, &waves.collect(), &Device::Cpu).unwrap()
+}
+
+/// The wave of this name and shape `[C, N, H, W]` as pictures `[N, H, W, C]`.
+fn pictures(name: &str, shape: [usize; 4]) -> Tensor {
+    wave(name, &shape)
+        .permute((1, 2, 3, 0))
+        .unwrap()
+        .contiguous()
+        .unwrap()
 }
 
 fn agrees_with_pytorch(name: &str, y: &Tensor) {
-    // Made by tests/golden/networks.py with PyTorch 1.13.
+    // Made by tests/golden/networks.py: values in the order C, N, H, W.
     let golden: Value = serde_json::from_str(include_str!("golden/networks.json")).unwrap();
+    let y = y.permute((3, 0, 1, 2)).unwrap();
     assert_eq!(json!(y.dims()), golden[name]["shape"], "{name}");
-    let ours = y.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let ours = values(&y);
     let theirs: Vec<f64> = serde_json::from_value(golden[name]["every_37th"].clone()).unwrap();
     assert_eq!(ours.len().div_ceil(37), theirs.len());
     for (i, (ours, theirs)) in ours.iter().step_by(37).zip(theirs).enumerate() {
@@ -207,47 +262,189 @@ fn agrees_with_pytorch(name: &str, y: &Tensor) {
 #[test]
 fn every_generator_agrees_with_pytorch() {
     for arch in ARCHS {
-        let (params, generator) = fresh(arch);
-        set_to_waves(&params);
-        agrees_with_pytorch(
-            arch.name,
-            &generator
-                .forward(&wave("input", &[1, 2, 64, 96]), None)
-                .unwrap(),
-        );
+        let graph = fresh(arch).0;
+        let x = pictures("input", [1, 2, 64, 96]);
+        let y = eager(&graph, &waves(&graph)).evaluate(&x).unwrap();
+        agrees_with_pytorch(arch.name, &y);
     }
 }
 
 #[test]
 fn the_discriminator_agrees_with_pytorch() {
-    let params = Params::seeded(1, &Device::Cpu);
-    let critic = PatchGan::new(&params.root(), &PatchGanConfig::default()).unwrap();
-    set_to_waves(&params);
-    let logits = critic
-        .forward(
-            &wave("input", &[1, 2, 64, 96]),
-            &wave("chroma", &[2, 2, 64, 96]),
-        )
-        .unwrap();
+    let graph = patchgan::graph(&Default::default());
+    let (l, ab) = (
+        pictures("input", [1, 2, 64, 96]),
+        pictures("chroma", [2, 2, 64, 96]),
+    );
+    let pair = Tensor::cat(&[l, ab], 3).unwrap();
+    let logits = eager(&graph, &waves(&graph)).evaluate(&pair).unwrap();
     agrees_with_pytorch("patchgan", &logits);
+}
+
+/// The tensors of an ImageNet network: name and shape.
+type Names = Vec<(String, Vec<usize>)>;
+
+/// Ours from waves of these names, all of the encoder; refused in words where one is missing.
+fn taken_over(arch: &str, theirs: Names) -> BTreeMap<String, Tensor> {
+    let arch = net::arch(arch).unwrap();
+    let ours = arch.pretrained.unwrap();
+    let theirs = theirs.into_iter().map(|(name, shape)| {
+        let wave = wave(&name, &shape);
+        (name, wave)
+    });
+    let theirs: BTreeMap<_, _> = theirs.collect();
+    for name in theirs.keys() {
+        let mut others = theirs.clone();
+        others.remove(name);
+        match ours(&others) {
+            Err(e @ Error::Model { .. }) => assert!(e.to_string().contains(name), "{e}"),
+            Err(e) => panic!("{name}: not a model error: {e}"),
+            Ok(_) => panic!("{} does without {name}", arch.name),
+        }
+    }
+    let mut more = theirs.clone();
+    more.insert("classifier".into(), wave("classifier", &[1000]));
+    let made = ours(&more).unwrap();
+    let encoder = fresh(arch).0.parameters().into_iter();
+    let encoder = encoder.filter(|p| !p.name.starts_with("decoder"));
+    let shapes: BTreeMap<_, _> = encoder.map(|p| (p.name, p.shape)).collect();
+    let made_shapes = made
+        .iter()
+        .map(|(name, t)| (name.clone(), t.dims().to_vec()));
+    assert_eq!(made_shapes.collect::<BTreeMap<_, _>>(), shapes);
+    made
+}
+
+#[test]
+fn lite_takes_over_the_weights_of_efficientnet() {
+    let mut names: Names = vec![("_conv_stem.weight".into(), vec![32, 3, 3, 3])];
+    let norm = |names: &mut Names, name: &str, channels: usize| {
+        for what in ["weight", "bias", "running_mean", "running_var"] {
+            names.push((format!("{name}.{what}"), vec![channels]));
+        }
+    };
+    norm(&mut names, "_bn0", 32);
+    // Kernel and channels of each block.
+    let blocks = [
+        (3, 16),
+        (3, 24),
+        (3, 24),
+        (5, 40),
+        (5, 40),
+        (3, 80),
+        (3, 80),
+        (3, 80),
+        (5, 112),
+    ];
+    let more = [
+        (5, 112),
+        (5, 112),
+        (5, 192),
+        (5, 192),
+        (5, 192),
+        (5, 192),
+        (3, 320),
+    ];
+    let mut inputs = 32;
+    for (i, (size, channels)) in blocks.into_iter().chain(more).enumerate() {
+        let name = format!("_blocks.{i}");
+        let wide = if i == 0 { inputs } else { 6 * inputs };
+        if i > 0 {
+            names.push((
+                format!("{name}._expand_conv.weight"),
+                vec![wide, inputs, 1, 1],
+            ));
+            norm(&mut names, &format!("{name}._bn0"), wide);
+        }
+        names.push((
+            format!("{name}._depthwise_conv.weight"),
+            vec![wide, 1, size, size],
+        ));
+        norm(&mut names, &format!("{name}._bn1"), wide);
+        names.push((
+            format!("{name}._project_conv.weight"),
+            vec![channels, wide, 1, 1],
+        ));
+        norm(&mut names, &format!("{name}._bn2"), channels);
+        inputs = channels;
+    }
+    let ours = taken_over("lite", names);
+    let same = |our: &str, their: &str| {
+        assert_eq!(
+            values(&ours[our]),
+            values(&wave(their, ours[our].dims())),
+            "{our}"
+        );
+    };
+    same("stem.bn.running_mean", "_bn0.running_mean");
+    same(
+        "blocks.0.depthwise.weight",
+        "_blocks.0._depthwise_conv.weight",
+    );
+    same("blocks.0.depthwise.bn.bias", "_blocks.0._bn1.bias");
+    same("blocks.15.expand.bn.weight", "_blocks.15._bn0.weight");
+    same(
+        "blocks.15.project.bn.running_var",
+        "_blocks.15._bn2.running_var",
+    );
+    // The sum of the planes of R, G and B.
+    let stem = wave("_conv_stem.weight", &[32, 3, 3, 3])
+        .sum_keepdim(1)
+        .unwrap();
+    agree(
+        &ours["stem.weight"],
+        &(stem * (127.5 / 128.)).unwrap(),
+        1e-6,
+        "stem",
+    );
+}
+
+#[test]
+fn squeeze_takes_over_the_weights_of_squeezenet() {
+    let mut names: Names = Vec::new();
+    let mut conv = |name: String, outputs: usize, inputs: usize, size: usize| {
+        names.push((format!("{name}.weight"), vec![outputs, inputs, size, size]));
+        names.push((format!("{name}.bias"), vec![outputs]));
+    };
+    conv("conv1".into(), 96, 3, 7);
+    let mut inputs = 96;
+    for n in 2..=9 {
+        let expand = [0, 0, 64, 64, 128, 128, 192, 192, 256, 256][n];
+        conv(format!("fire{n}.squeeze"), expand / 4, inputs, 1);
+        conv(format!("fire{n}.expand1x1"), expand, expand / 4, 1);
+        conv(format!("fire{n}.expand3x3"), expand, expand / 4, 3);
+        inputs = 2 * expand;
+    }
+    let ours = taken_over("squeeze", names);
+    let name = "fire9.expand3x3.weight";
+    assert_eq!(values(&ours[name]), values(&wave(name, ours[name].dims())));
+    let bias = (wave("fire2.squeeze.bias", &[16]) / 100.).unwrap();
+    agree(&ours["fire2.squeeze.bias"], &bias, 1e-6, "bias");
+    let planes = wave("conv1.weight", &[96, 3, 7, 7]);
+    let sums = values(&planes.sum((2, 3)).unwrap());
+    // What the means of B, G and R less the middle grey add where the picture is that grey.
+    let offset = |sums: &[f32]| 23.5 * sums[0] + 10.5 * sums[1] + 4.5 * sums[2];
+    let offsets: Vec<f32> = sums.chunks_exact(3).map(offset).collect();
+    let offsets = Tensor::from_vec(offsets, 96, &Device::Cpu).unwrap();
+    let bias = ((wave("conv1.bias", &[96]) + offsets).unwrap() / 100.).unwrap();
+    agree(&ours["conv1.bias"], &bias, 1e-5, "bias");
+    let stem = (planes.sum_keepdim(1).unwrap() * 1.275).unwrap();
+    agree(&ours["conv1.weight"], &stem, 1e-6, "conv1");
 }
 
 #[test]
 fn the_same_seed_draws_the_same_parameters_and_another_seed_others() {
-    let values = |seed| {
-        let params = Params::seeded(seed, &Device::Cpu);
-        params
-            .root()
-            .at("layer")
-            .get("weight", &[1000], Init::Normal(1., 0.02))
-            .unwrap()
-            .to_vec1::<f32>()
-            .unwrap()
+    let drawn = |seed| {
+        let (mut graph, x) = Graph::new(1);
+        let init = Init::Normal(1., 0.02);
+        graph.conv(x, Conv::new("layer", 1000, Window::new(1, 1, 0)).init(init));
+        let params = Params::seeded(&graph, seed, &Device::Cpu).unwrap();
+        values(params.get("layer.weight").unwrap())
     };
-    assert_eq!(values(1), values(1));
-    assert_ne!(values(1), values(2));
-    let mean = values(1).iter().sum::<f32>() / 1000.;
-    let spread = (values(1).iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 1000.).sqrt();
+    assert_eq!(drawn(1), drawn(1));
+    assert_ne!(drawn(1), drawn(2));
+    let mean = drawn(1).iter().sum::<f32>() / 1000.;
+    let spread = (drawn(1).iter().map(|v| (v - mean).powi(2)).sum::<f32>() / 1000.).sqrt();
     assert!(
         (mean - 1.).abs() < 0.003 && (spread - 0.02).abs() < 0.002,
         "mean {mean}, spread {spread}"
@@ -277,8 +474,8 @@ fn thumbnails_keep_the_display_aspect() {
 
 #[test]
 fn test_models_need_no_file_and_look_at_no_pixels() {
-    let mut gray = net::load("gray", &DeviceChoice::Cpu).unwrap();
-    let mut constant = net::load("constant", &DeviceChoice::Cpu).unwrap();
+    let mut gray = net::load("gray", &DeviceChoice::Cpu, Precision::F32).unwrap();
+    let mut constant = net::load("constant", &DeviceChoice::Cpu, Precision::F32).unwrap();
     let thumbs = thumbs(2, 16, 16);
     assert_eq!(gray.thumb_size(1920, 1080), None);
     let maps = gray.predict(&thumbs).unwrap();
@@ -298,7 +495,7 @@ fn the_default_model_is_bundled_and_says_what_it_is() {
         info.trained["photographs"].as_u64() > Some(1000)
             && info.trained["settings"]["seed"].is_u64()
     );
-    let mut model = net::load(net::DEFAULT_MODEL, &DeviceChoice::Cpu).unwrap();
+    let mut model = net::load(net::DEFAULT_MODEL, &DeviceChoice::Cpu, Precision::F32).unwrap();
     assert!(
         model.describe().contains(&info.digest[..12]),
         "{}",
@@ -312,7 +509,7 @@ fn the_default_model_is_bundled_and_says_what_it_is() {
 
 /// A model file of this kind with fresh parameters.
 fn file_of(arch: &Arch, color: &str) -> Vec<u8> {
-    let (params, _) = fresh(arch);
+    let (_, params) = fresh(arch);
     let header = Header {
         arch: arch.name.into(),
         network: (arch.defaults)(),
@@ -322,12 +519,7 @@ fn file_of(arch: &Arch, color: &str) -> Vec<u8> {
         trained: json!({ "steps": 0 }),
         figures: Value::Null,
     };
-    let values: BTreeMap<_, _> = params
-        .vars()
-        .into_iter()
-        .map(|(n, v)| (n, v.as_tensor().clone()))
-        .collect();
-    checkpoint::bytes(&header, &values, DType::F16).unwrap()
+    checkpoint::bytes(&header, &params.values().unwrap(), DType::F16).unwrap()
 }
 
 #[test]
@@ -342,7 +534,7 @@ fn every_generator_comes_back_from_its_file() {
         let info = net::info(name).unwrap();
         assert_eq!((&info.arch[..], info.size, info.gain), (arch.name, 64, 1.5));
         assert_eq!(info.digest, checkpoint::digest(&bytes));
-        let model = net::load(name, &DeviceChoice::Cpu).unwrap();
+        let model = net::load(name, &DeviceChoice::Cpu, Precision::F32).unwrap();
         assert!(model.describe().contains(arch.name));
         assert_eq!(
             file_of(arch, COLOR),
@@ -358,7 +550,7 @@ fn a_wrong_file_is_refused_in_words() {
     let refusal = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        match net::load(path.to_str().unwrap(), &DeviceChoice::Cpu) {
+        match net::load(path.to_str().unwrap(), &DeviceChoice::Cpu, Precision::F32) {
             Err(e @ Error::Model { .. }) => e.to_string(),
             Err(e) => panic!("{name}: not a model error: {e}"),
             Ok(_) => panic!("{name} was taken"),
@@ -372,7 +564,7 @@ fn a_wrong_file_is_refused_in_words() {
     let foreign =
         checkpoint::serialize(&BTreeMap::from([("w".into(), foreign)]), "format", &"pt").unwrap();
     assert!(refusal("foreign.safetensors", &foreign).contains("does not say what it is"));
-    let missing = net::load("no-such-model", &DeviceChoice::Cpu)
+    let missing = net::load("no-such-model", &DeviceChoice::Cpu, Precision::F32)
         .err()
         .unwrap()
         .to_string();
@@ -397,6 +589,10 @@ fn devices_are_named_and_refused_in_words() {
             "{name}"
         );
     }
+    for name in ["auto", "f32", "bf16"] {
+        assert_eq!(name.parse::<Precision>().unwrap().to_string(), name);
+    }
+    assert!(matches!("f16".parse::<Precision>(), Err(Error::Usage(_))));
     let (_, why) = DeviceChoice::Auto.open().unwrap();
     assert!(why.contains("auto"), "auto says why: {why}");
     if !cfg!(feature = "cuda") {

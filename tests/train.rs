@@ -8,7 +8,7 @@ use std::{
 
 use autochrome::{
     Error,
-    net::{self, DeviceChoice, checkpoint},
+    net::{self, DeviceChoice, Precision, checkpoint},
     train::{
         self, Config, Event, Job,
         data::Split,
@@ -18,6 +18,9 @@ use autochrome::{
 use candle_core::{Device, Tensor, Var};
 use image::{Rgb, RgbImage};
 use serde_json::json;
+
+#[path = "common/numbers.rs"]
+mod numbers;
 
 /// Pictures in which the lower, darker half is green and the upper, lighter half blue, in varying shades.
 fn draw_photos(folder: &Path, count: u32) {
@@ -70,51 +73,86 @@ fn never() -> AtomicBool {
     AtomicBool::new(false)
 }
 
+/// As [`tiny`] with batch norms, whose statistics move as well.
+fn tiny_lite(steps: u64) -> Config {
+    Config {
+        arch: "lite".into(),
+        network: json!({}),
+        size: 64,
+        ..tiny(steps)
+    }
+}
+
 #[test]
 fn resuming_equals_never_having_stopped_bit_for_bit() {
-    let folder = photos(30);
-    let folder = folder.path();
-    train::run(
-        &tiny(6),
-        &job(folder, "whole.safetensors", false),
-        &never(),
-        &mut |_| (),
-    )
-    .unwrap();
+    for (config, half) in [(tiny(6), 3), (tiny_lite(4), 2)] {
+        let folder = photos(30);
+        let run = |name: &str, resume, stop: &AtomicBool, tell: &mut dyn FnMut(Event)| {
+            let job = job(folder.path(), name, resume);
+            train::run(&config, &job, stop, tell).unwrap().steps
+        };
+        run("whole.safetensors", false, &never(), &mut |_| ());
+        let stop = never();
+        let mut stop_half_way = |event: Event| {
+            if matches!(event, Event::Step { step, .. } if step == half) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        };
+        assert_eq!(
+            run("parts.safetensors", false, &stop, &mut stop_half_way),
+            half
+        );
+        let steps = run("parts.safetensors", true, &never(), &mut |_| ());
+        assert_eq!(steps, config.steps);
+        let same = |file: &str| {
+            let of = |name: &str| fs::read(folder.path().join(file.replace("NAME", name))).unwrap();
+            assert!(
+                of("whole") == of("parts"),
+                "{}: {file} differs",
+                config.arch
+            );
+        };
+        same("NAME.run/state.safetensors");
+        same("NAME.safetensors");
+    }
+}
 
-    let stop = never();
-    let mut stop_after_three = |event: Event| {
-        if matches!(event, Event::Step { step: 3, .. }) {
-            stop.store(true, Ordering::Relaxed);
-        }
+#[test]
+fn a_run_does_not_depend_on_the_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let states = ["1", "2"].map(|threads| {
+        let path = folder.path().join(threads);
+        let environment = [
+            ("RAYON_NUM_THREADS", threads),
+            ("AUTOCHROME_TEST_STATE", path.to_str().unwrap()),
+        ];
+        numbers::again("a_run_for_another_process", &environment);
+        fs::read(path).unwrap()
+    });
+    assert!(states[0] == states[1], "the states differ");
+}
+
+#[test]
+fn a_run_for_another_process() {
+    let Some(path) = std::env::var_os("AUTOCHROME_TEST_STATE") else {
+        return;
     };
-    let trained = train::run(
-        &tiny(6),
-        &job(folder, "parts.safetensors", false),
-        &stop,
-        &mut stop_after_three,
-    )
-    .unwrap();
-    assert_eq!(trained.steps, 3);
-    let trained = train::run(
-        &tiny(6),
-        &job(folder, "parts.safetensors", true),
-        &never(),
-        &mut |_| (),
-    )
-    .unwrap();
-    assert_eq!(trained.steps, 6);
-
-    let state = |run: &str| fs::read(folder.join(run).join("state.safetensors")).unwrap();
-    assert!(
-        state("whole.run") == state("parts.run"),
-        "the states differ"
-    );
-    let whole = fs::read(folder.join("whole.safetensors")).unwrap();
-    assert!(
-        whole == fs::read(folder.join("parts.safetensors")).unwrap(),
-        "the models differ"
-    );
+    let folder = photos(20);
+    let mut states = Vec::new();
+    let configs = [
+        tiny(3),
+        tiny_lite(2),
+        Config {
+            bf16: true,
+            ..tiny(2)
+        },
+    ];
+    for (i, config) in configs.iter().enumerate() {
+        let job = job(folder.path(), &format!("{i}.safetensors"), false);
+        train::run(config, &job, &never(), &mut |_| ()).unwrap();
+        states.extend(fs::read(job.folder().join("state.safetensors")).unwrap());
+    }
+    fs::write(path, states).unwrap();
 }
 
 #[test]
@@ -149,7 +187,7 @@ fn a_run_learns_and_its_model_loads() {
     );
     let name = job.output.to_str().unwrap();
     assert_eq!(net::info(name).unwrap().trained["settings"]["size"], 16);
-    net::load(name, &DeviceChoice::Cpu).unwrap();
+    net::load(name, &DeviceChoice::Cpu, Precision::F32).unwrap();
 }
 
 #[test]
@@ -422,7 +460,7 @@ fn the_rate_rises_holds_and_falls_to_zero() {
 
 fn attempt(ab: &Tensor) -> Attempt {
     let truth = Tensor::new(
-        &[[[[0.1f32, -0.4, 0.02]]], [[[0.3, 0.0, -0.2]]]],
+        &[[[[0.1f32, -0.4], [0.02, 0.3], [0.0, -0.2]]]],
         &Device::Cpu,
     )
     .unwrap();
@@ -438,7 +476,7 @@ fn attempt(ab: &Tensor) -> Attempt {
 #[test]
 fn every_objective_agrees_with_finite_differences() {
     let start = [0.25f32, -0.1, 0.05, -0.3, 0.07, -0.55];
-    let tensor = |values: &[f32]| Tensor::from_slice(values, (2, 1, 1, 3), &Device::Cpu).unwrap();
+    let tensor = |values: &[f32]| Tensor::from_slice(values, (1, 1, 3, 2), &Device::Cpu).unwrap();
     for objective in OBJECTIVES {
         let value = |values: &[f32]| {
             (objective.loss)(&attempt(&tensor(values)))
@@ -477,7 +515,7 @@ fn every_objective_agrees_with_finite_differences() {
 
 #[test]
 fn objectives_are_what_a_hand_computes() {
-    let zero = Tensor::zeros((2, 1, 1, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let zero = Tensor::zeros((1, 1, 3, 2), candle_core::DType::F32, &Device::Cpu).unwrap();
     let value = |name: &str| {
         let objective = OBJECTIVES.iter().find(|o| o.name == name).unwrap();
         (objective.loss)(&attempt(&zero))
@@ -495,7 +533,7 @@ fn objectives_are_what_a_hand_computes() {
 
 #[test]
 fn the_discriminators_loss_is_stable_and_right() {
-    let logits = |v: f32| Tensor::full(v, (1, 2, 3, 3), &Device::Cpu).unwrap();
+    let logits = |v: f32| Tensor::full(v, (2, 3, 3, 1), &Device::Cpu).unwrap();
     let loss = |real, fake| {
         discriminator_loss(&logits(real), &logits(fake))
             .unwrap()

@@ -61,9 +61,13 @@ impl Window {
         }
     }
 
-    /// Samples along a side covered by `n` windows, without the padding: the size of a transposed convolution.
+    /// Samples along a side covered by `n` windows, without the padding: the size of a transposed convolution; 0 for
+    /// no window.
     pub fn span(self, n: usize) -> usize {
-        ((n - 1) * self.stride + self.size) - (self.pad.0 + self.pad.1)
+        match n.checked_sub(1) {
+            Some(steps) => (steps * self.stride + self.size).saturating_sub(self.pad.0 + self.pad.1),
+            None => 0,
+        }
     }
 }
 
@@ -490,6 +494,13 @@ mod tests {
         assert_eq!(Window::same(5, 2).pad, (1, 2));
         assert_eq!(Window::same(5, 1).pad, (2, 2));
         assert_eq!(Window::same(3, 2).count(64), 32);
+    }
+
+    #[test]
+    fn where_no_window_fits_there_is_nothing() {
+        let window = Window::new(4, 2, 1);
+        assert_eq!((window.count(1), window.count(2)), (0, 1));
+        assert_eq!((window.span(0), window.span(1)), (0, 2));
     }
 
     #[test]

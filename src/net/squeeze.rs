@@ -67,12 +67,13 @@ pub fn from_imagenet(weights: &BTreeMap<String, Tensor>) -> Result<BTreeMap<Stri
             )
         })
     };
-    let mut ours: BTreeMap<_, _> = weights
-        .iter()
-        .filter(|(name, _)| name.starts_with("fire"))
-        .map(|(name, value)| {
+    let fires = graph().parameters().into_iter().map(|p| p.name);
+    let mut ours: BTreeMap<_, _> = fires
+        .filter(|name| name.starts_with("fire"))
+        .map(|name| {
             let divisor = if name.ends_with("bias") { STRENGTH } else { 1. };
-            Ok((name.clone(), (value / divisor)?))
+            let value = (get(&name)? / divisor)?;
+            Ok((name, value))
         })
         .collect::<Result<_>>()?;
     let planes = get("conv1.weight")?;

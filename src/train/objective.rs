@@ -4,7 +4,7 @@ use candle_core::{Result as Candle, Tensor};
 
 /// What an objective may look at.
 pub struct Attempt {
-    /// The generator's ab `[2, N, h, w]`, network units.
+    /// The generator's ab `[N, h, w, 2]`, network units.
     pub ab: Tensor,
     /// The truth at the same size.
     pub truth: Tensor,

@@ -104,14 +104,14 @@ pub fn cpu_has_bf16() -> bool {
 impl Engine {
     /// The engines that this machine has for `device`.
     pub fn present(device: &Device) -> Vec<Self> {
-        match device.is_cpu() && onednn::version().is_ok() {
-            true => vec![
-                Self::Eager,
-                Self::Plan { bf16: false },
-                Self::Plan { bf16: true },
-            ],
-            false => vec![Self::Eager],
+        let mut engines = vec![Self::Eager];
+        if device.is_cpu() && onednn::version().is_ok() {
+            engines.push(Self::Plan { bf16: false });
         }
+        if device.is_cpu() && onednn::has_bf16() {
+            engines.push(Self::Plan { bf16: true });
+        }
+        engines
     }
 
     /// The best engine for `device`, and why it is not a better one.
@@ -125,6 +125,12 @@ impl Engine {
             Precision::Bf16 => true,
         };
         match onednn::version() {
+            Ok(version) if bf16 && !onednn::has_bf16() => (
+                Self::Plan { bf16: false },
+                Some(format!(
+                    "the network runs in f32: oneDNN {version} has no bf16 convolutions for this CPU"
+                )),
+            ),
             Ok(_) => (Self::Plan { bf16 }, None),
             Err(why) => (
                 Self::Eager,

@@ -101,7 +101,7 @@ macro_rules! functions {
             fn load(library: &Library) -> Result<Self, String> {
                 // SAFETY: the signatures are those of the library's header, of the version that was asked for.
                 unsafe {
-                    Ok(Self { $($name: *library.get($symbol).map_err(|e| e.to_string())?,)* })
+                    Ok(Self { $($name: *library.get($symbol).map_err(|e| reason(&e))?,)* })
                 }
             }
         }
@@ -219,6 +219,34 @@ pub fn version() -> Result<&'static str, String> {
     library().map(|library| library.version.as_str())
 }
 
+/// Whether the library has fast convolutions of bf16 numbers for this CPU.
+pub fn has_bf16() -> bool {
+    let key = Key {
+        what: What::Forward {
+            bias: false,
+            sum: false,
+            act: (0, 0),
+            bf16: false,
+        },
+        shape: Shape {
+            n: 1,
+            h: 16,
+            w: 16,
+            inputs: 32,
+            outputs: 32,
+            window: Window::same(3, 1),
+            groups: 1,
+        },
+        bf16: true,
+    };
+    library().is_ok_and(|library| library.primitive(&key).is_ok())
+}
+
+/// What the dynamic linker says; its error alone says only that there is one.
+fn reason(e: &libloading::Error) -> String {
+    std::error::Error::source(e).map_or_else(|| e.to_string(), ToString::to_string)
+}
+
 fn check(status: Status, what: &str) -> Result<(), String> {
     let why = match status {
         0 => return Ok(()),
@@ -252,8 +280,8 @@ impl OneDnn {
 
     fn open(name: &str) -> Result<Self, String> {
         // SAFETY: loading runs the library's initialisers, which set up tables of its own and nothing else.
-        let library = unsafe { Library::new(name) }.map_err(|e| e.to_string())?;
-        let missing = |e: libloading::Error| format!("{name} is not oneDNN: {e}");
+        let library = unsafe { Library::new(name) }.map_err(|e| reason(&e))?;
+        let missing = |e: libloading::Error| format!("{name} is not oneDNN: {}", reason(&e));
         // SAFETY: the signature of both versions; the struct that it gives is static and begins with these fields.
         let version = unsafe {
             let of = library.get::<unsafe extern "C" fn() -> *const Version>(b"dnnl_version");
@@ -517,9 +545,12 @@ impl Primitive {
             _ => None,
         };
         let attr = Attr::new(library, &key.what)?;
+        // A gradient is f32 where a forward convolution has bf16.
+        let forward = (picture(inputs, h, w, narrow)?, library.any(dims, narrow)?);
         let conv = Conv {
             src: src.raw,
             weights: weights.raw,
+            forward: (forward.0.raw, forward.1.raw),
             bias: bias.as_ref().map_or(ptr::null_mut(), |b| b.raw),
             dst: dst.raw,
             window,
@@ -649,6 +680,8 @@ impl Primitive {
 struct Conv {
     src: Raw,
     weights: Raw,
+    /// Picture and weights of the forward convolution.
+    forward: (Raw, Raw),
     bias: Raw,
     dst: Raw,
     window: Window,
@@ -705,7 +738,13 @@ impl Conv {
             act: (0, 0),
             bf16: false,
         };
-        let hint = self.describe(library, &plain, &Attr::new(library, &plain)?)?;
+        let (src, weights) = self.forward;
+        let forward = Self {
+            src,
+            weights,
+            ..*self
+        };
+        let hint = forward.describe(library, &plain, &Attr::new(library, &plain)?)?;
         let none = ptr::null_mut();
         // SAFETY: as above; the hint is destroyed after its last use.
         let status = unsafe {

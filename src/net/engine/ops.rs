@@ -382,7 +382,9 @@ impl Operation for Conv {
 fn before_act(act: Act, y: &Tensor, grad: &Tensor, run: Run) -> Result<Tensor> {
     match act {
         Act::None => Ok(grad.clone()),
-        _ => run.apply(ActGrad(act), &[y, grad]),
+        Act::Tanh => run.apply(ActGrad(act), &[y, grad]),
+        // Piecewise linear: the slope does not move with y, and candle wants a gradient of all that it knows.
+        Act::Leaky(_) | Act::Relu6 => run.apply(ActGrad(act), &[&y.detach(), grad]),
     }
 }
 
@@ -591,7 +593,6 @@ impl Operation for ActGrad {
         wanted: &[bool],
         run: Run,
     ) -> Result<Grads> {
-        // Piecewise linear: the slope does not change with y, except where it jumps.
         if self.0 == Act::Tanh && wanted[0] {
             bail!("tanh has no second derivative here")
         }
@@ -1096,7 +1097,8 @@ impl Operation for MaxPool {
         _: &[bool],
         run: Run,
     ) -> Result<Grads> {
-        Ok(vec![Some(run.apply(MaxScatter, &[inputs[0], grad])?)])
+        // Which sample is the largest does not move with x.
+        Ok(vec![Some(run.apply(MaxScatter, &[&inputs[0].detach(), grad])?)])
     }
 }
 

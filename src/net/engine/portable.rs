@@ -141,6 +141,8 @@ pub fn bias_act(x: &Tensor, bias: Option<&Tensor>, act: Act) -> Result<Tensor> {
     };
     match act {
         Act::None => Ok(v),
+        // candle's ReLU has no second derivative.
+        Act::Leaky(_) if v.track_op() => act_grad(&v.detach(), &v, act),
         Act::Leaky(slope) => {
             let slope = f64::from(slope);
             v.relu()?.affine(1. - slope, 0.)? + v.affine(slope, 0.)?
@@ -228,6 +230,10 @@ fn pool_taps(x: &Tensor) -> Result<Vec<Tensor>> {
 
 /// As [`super::ops::MaxPool`].
 pub fn max_pool(x: &Tensor) -> Result<Tensor> {
+    // candle's maximum has no second derivative.
+    if x.track_op() {
+        return max_gather(&x.detach(), x);
+    }
     let mut taps = pool_taps(x)?.into_iter();
     let first = taps
         .next()

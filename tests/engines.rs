@@ -1,0 +1,390 @@
+//! What every engine promises for every generator: the pictures that the network makes step by step in f32.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use autochrome::{
+    color,
+    eval::metrics::ciede2000,
+    frame::{AbMap, Thumb},
+    net::{
+        self, ARCHS, Arch, Colorizer, DEFAULT_MODEL, DeviceChoice, Model, Network, Place,
+        Precision,
+        checkpoint::Checkpoint,
+        engine::{
+            Engine,
+            eager::Eager,
+            plan::{Plan, Worker},
+        },
+        graph::{Graph, Op},
+        params::{Params, stream},
+    },
+};
+use candle_core::{Device, Tensor};
+use rand::Rng;
+
+#[path = "common/numbers.rs"]
+mod numbers;
+use numbers::{again, sine, values};
+
+/// Smooth fields of lightness, as blurred pictures are: waves of all directions, the longer the stronger.
+fn thumbs(count: usize, width: usize, height: usize) -> Vec<Thumb> {
+    let mut rng = stream(7, "fields");
+    let mut field = || {
+        let waves: Vec<[f32; 4]> = (0..16)
+            .map(|i| {
+                let turn = rng.random::<f32>() * std::f32::consts::TAU;
+                let cycles = 0.5 + i as f32 / 2.;
+                let strength = 20. / (1. + cycles);
+                [
+                    cycles * turn.cos(),
+                    cycles * turn.sin(),
+                    rng.random(),
+                    strength,
+                ]
+            })
+            .collect();
+        move |x: f32, y: f32| {
+            let wave = |[u, v, phase, strength]: &[f32; 4]| {
+                strength * ((u * x + v * y + phase) * std::f32::consts::TAU).sin()
+            };
+            (50. + waves.iter().map(wave).sum::<f32>()).clamp(2., 98.)
+        }
+    };
+    let mut thumb = || {
+        let field = field();
+        let l = (0..width * height).map(|i| {
+            let (x, y) = (i % width, i / width);
+            field(x as f32 / height as f32, y as f32 / height as f32)
+        });
+        Thumb {
+            width,
+            height,
+            l: l.collect(),
+        }
+    };
+    (0..count).map(|_| thumb()).collect()
+}
+
+/// Step by step in f32: one picture's a and b in network units, `[1, h, w, 2]`.
+fn eagerly(graph: &Graph, params: &Params, thumb: &Thumb) -> Tensor {
+    let l: Vec<f32> = thumb.l.iter().map(|l| color::network_from_l(*l)).collect();
+    let l = Tensor::from_vec(l, (1, thumb.height, thumb.width, 1), &Device::Cpu).unwrap();
+    let bf16 = false;
+    Eager {
+        graph,
+        params,
+        bf16,
+    }
+    .evaluate(&l)
+    .unwrap()
+}
+
+/// The same as a colour map.
+fn reference(graph: &Graph, params: &Params, gain: f32, thumb: &Thumb) -> AbMap {
+    let ab = eagerly(graph, params, thumb);
+    let (_, height, width, _) = ab.dims4().unwrap();
+    let ab = values(&ab);
+    let plane = |first: usize| {
+        let values = ab[first..].iter().step_by(2);
+        values.map(|v| color::ab_from_network(v * gain)).collect()
+    };
+    AbMap {
+        width,
+        height,
+        a: plane(0),
+        b: plane(1),
+    }
+}
+
+/// The name of the last convolution.
+fn head(graph: &Graph) -> &str {
+    let names = graph.nodes().iter().filter_map(|node| match &node.op {
+        Op::Conv(conv) => Some(&conv.name[..]),
+        _ => None,
+    });
+    names.last().unwrap()
+}
+
+/// A fresh generator: statistics that are not those of a fresh one, and a head as strong as a trained one's, 16 CIE
+/// units on the whole.
+fn realistic(arch: &Arch) -> (Graph, Params) {
+    let graph = (arch.graph)(&(arch.defaults)()).unwrap();
+    let params = Params::seeded(&graph, 1, &Device::Cpu).unwrap();
+    let mut set = BTreeMap::new();
+    for p in graph
+        .parameters()
+        .into_iter()
+        .filter(|p| p.name.contains(".bn."))
+    {
+        let (scale, shift) = match p.name.rsplit('.').next().unwrap() {
+            "weight" | "running_var" => (0.1, 1.),
+            _ => (0.1, 0.),
+        };
+        set.insert(p.name.clone(), sine(&p.name, &p.shape, scale, shift));
+    }
+    params.set(&set).unwrap();
+    let name = format!("{}.weight", head(&graph));
+    // tanh bends, so that once is not enough.
+    for _ in 0..4 {
+        let ab = values(&eagerly(&graph, &params, &thumbs(1, 160, 128)[0]));
+        let strength = (ab.iter().map(|v| v * v).sum::<f32>() / ab.len() as f32).sqrt();
+        let weight = (params.get(&name).unwrap() * (16. / 110. / f64::from(strength))).unwrap();
+        params.set(&[(name.clone(), weight)].into()).unwrap();
+    }
+    (graph, params)
+}
+
+fn network(graph: &Graph, params: &Params, engine: Engine) -> Network {
+    let model = Model {
+        graph: graph.clone(),
+        params: Params::given(graph, &params.values().unwrap(), &Device::Cpu).unwrap(),
+        size: 128,
+        gain: 1.,
+        label: String::new(),
+    };
+    let place = Place {
+        device: Device::Cpu,
+        engine,
+        words: String::new(),
+        warning: None,
+    };
+    Network::new(model, place)
+}
+
+/// Largest difference in CIE units.
+fn apart(a: &AbMap, b: &AbMap) -> f32 {
+    assert_eq!((a.width, a.height), (b.width, b.height));
+    numbers::apart(&a.a, &b.a).max(numbers::apart(&a.b, &b.b))
+}
+
+/// CIEDE2000 of every pixel of two colour maps on the same lightness: mean and 99th percentile.
+fn differences(thumb: &Thumb, ours: &AbMap, theirs: &AbMap) -> (f64, f64) {
+    let factor = thumb.width / ours.width;
+    let colour = |map: &AbMap, i: usize| {
+        let (x, y) = (i % map.width * factor, i / map.width * factor);
+        let l = thumb.l[y * thumb.width + x];
+        [l, map.a[i], map.b[i]].map(f64::from)
+    };
+    let pixels = 0..ours.a.len();
+    let mut all: Vec<f64> = pixels
+        .map(|i| ciede2000(colour(ours, i), colour(theirs, i)))
+        .collect();
+    all.sort_by(f64::total_cmp);
+    (
+        all.iter().sum::<f64>() / all.len() as f64,
+        all[all.len() * 99 / 100],
+    )
+}
+
+/// Whether what an engine made is what it should be.
+fn judge(what: &str, narrow: bool, thumb: &Thumb, ours: &AbMap, theirs: &AbMap) {
+    let (mean, most) = differences(thumb, ours, theirs);
+    let apart = apart(ours, theirs);
+    println!("{what}: {apart} CIE units at most, CIEDE2000 {mean} mean, {most} at 99 %");
+    match narrow {
+        false => assert!(apart <= 0.05, "{what}: {apart} CIE units"),
+        true => assert!(
+            mean <= 0.5 && most <= 2.,
+            "{what}: CIEDE2000 {mean}, {most}"
+        ),
+    }
+}
+
+#[test]
+fn every_engine_makes_the_same_pictures_of_every_generator() {
+    for arch in ARCHS {
+        let (graph, params) = realistic(arch);
+        let thumbs = thumbs(2, 160, 128);
+        for engine in Engine::present(&Device::Cpu) {
+            let mut model = network(&graph, &params, engine);
+            let maps = model.predict(&thumbs).unwrap();
+            assert_eq!(model.take_warnings(), [""; 0], "{} on {engine}", arch.name);
+            let narrow = engine == Engine::Plan { bf16: true };
+            for (thumb, map) in thumbs.iter().zip(&maps) {
+                let what = format!("{} on {engine}", arch.name);
+                judge(
+                    &what,
+                    narrow,
+                    thumb,
+                    map,
+                    &reference(&graph, &params, 1., thumb),
+                );
+            }
+        }
+    }
+}
+
+/// The default model's file, its network and thumbnails for it.
+fn default_model() -> (Checkpoint, Graph, Params) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/autochrome.safetensors");
+    let file = Checkpoint::open(&path).unwrap();
+    let graph = (net::arch(&file.header.arch).unwrap().graph)(&file.header.network).unwrap();
+    let params = Params::given(&graph, &file.tensors, &Device::Cpu).unwrap();
+    (file, graph, params)
+}
+
+#[test]
+fn the_default_model_makes_the_same_pictures_in_every_precision() {
+    let (file, graph, params) = default_model();
+    for precision in [Precision::F32, Precision::Bf16, Precision::Auto] {
+        let place = DeviceChoice::Cpu.place(precision).unwrap();
+        let mut model = net::load(DEFAULT_MODEL, &DeviceChoice::Cpu, precision).unwrap();
+        assert_eq!(model.device(), place.words);
+        let (width, height) = model.thumb_size(640, 480).unwrap();
+        let thumbs = thumbs(2, width, height);
+        let maps = model.predict(&thumbs).unwrap();
+        for (thumb, map) in thumbs.iter().zip(&maps) {
+            let theirs = reference(&graph, &params, file.header.gain, thumb);
+            let narrow = place.engine == Engine::Plan { bf16: true };
+            judge(&place.words, narrow, thumb, map, &theirs);
+        }
+    }
+}
+
+/// The plans that this machine can run.
+fn plans() -> Vec<bool> {
+    let narrow = |engine| match engine {
+        Engine::Plan { bf16 } => Some(bf16),
+        Engine::Eager => None,
+    };
+    let engines = Engine::present(&Device::Cpu).into_iter();
+    engines.filter_map(narrow).collect()
+}
+
+#[test]
+fn no_convolution_of_a_plan_is_a_reference_implementation() {
+    for (arch, bf16) in ARCHS
+        .iter()
+        .flat_map(|arch| plans().into_iter().map(move |b| (arch, b)))
+    {
+        let (graph, params) = realistic(arch);
+        let plan = Plan::compile(&graph, &params, (128, 160), bf16).unwrap();
+        let names = plan.implementations();
+        assert!(!names.is_empty());
+        for name in names {
+            let known = !name.is_empty() && !name.starts_with("ref");
+            assert!(known, "{}, bf16 {bf16}: {name}", arch.name);
+        }
+    }
+}
+
+#[test]
+fn a_worker_gives_equal_results_again_and_again_in_the_same_memory() {
+    for (arch, bf16) in ARCHS
+        .iter()
+        .flat_map(|arch| plans().into_iter().map(move |b| (arch, b)))
+    {
+        let (graph, params) = realistic(arch);
+        let plan = Arc::new(Plan::compile(&graph, &params, (64, 96), bf16).unwrap());
+        let mut worker = Worker::new(plan).unwrap();
+        let inputs = ["first", "second"].map(|name| values(&sine(name, &[64 * 96], 0.7, 0.)));
+        let mut run = |i: usize| {
+            let result = worker.run(&inputs[i]).unwrap();
+            (result.to_vec(), result.as_ptr() as usize)
+        };
+        let (first, second) = (run(0), run(1));
+        assert_ne!(first.0, second.0);
+        assert_eq!(first.1, second.1, "{}: memory is made once", arch.name);
+        assert_eq!(run(0), first, "{}", arch.name);
+        assert_eq!(run(1), second, "{}", arch.name);
+        assert!(worker.run(&inputs[0][1..]).is_err());
+    }
+}
+
+#[test]
+fn sizes_of_pictures_may_alternate() {
+    for (arch, bf16) in ARCHS
+        .iter()
+        .flat_map(|arch| plans().into_iter().map(move |b| (arch, b)))
+    {
+        let (graph, params) = realistic(arch);
+        let engine = Engine::Plan { bf16 };
+        // More sizes than plans are kept, and all of them in one call.
+        let sizes = [(64, 64), (96, 64), (64, 96), (32, 64), (64, 32), (96, 96)];
+        let all: Vec<Thumb> = sizes
+            .iter()
+            .map(|(w, h)| thumbs(1, *w, *h).remove(0))
+            .collect();
+        let alone: Vec<AbMap> = all
+            .iter()
+            .map(|thumb| {
+                let mut fresh = network(&graph, &params, engine);
+                fresh
+                    .predict(std::slice::from_ref(thumb))
+                    .unwrap()
+                    .remove(0)
+            })
+            .collect();
+        let mut model = network(&graph, &params, engine);
+        for _ in 0..2 {
+            assert!(
+                model.predict(&all).unwrap() == alone,
+                "{} on {engine}",
+                arch.name
+            );
+        }
+        assert_eq!(model.take_warnings(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_plan_for_a_picture_that_is_too_small_is_refused_in_words() {
+    for (arch, bf16) in ARCHS
+        .iter()
+        .flat_map(|arch| plans().into_iter().map(move |b| (arch, b)))
+    {
+        let (graph, params) = realistic(arch);
+        for size in [(8, 8), (8, 64)] {
+            let Err(why) = Plan::compile(&graph, &params, size, bf16) else {
+                panic!("{} takes {size:?}", arch.name)
+            };
+            assert!(why.contains("too small"), "{}: {why}", arch.name);
+        }
+    }
+}
+
+/// oneDNN looks at its environment once, so that each setting needs a process.
+#[test]
+fn older_cpus_make_the_same_pictures() {
+    if plans().is_empty() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let maps = |isa: &str, precision: &str| -> (Vec<f32>, String) {
+        let path = folder.path().join(isa);
+        let environment = [
+            ("ONEDNN_MAX_CPU_ISA", isa),
+            ("AUTOCHROME_TEST_PRECISION", precision),
+            ("AUTOCHROME_TEST_MAPS", path.to_str().unwrap()),
+        ];
+        let said = again("colours_for_another_process", &environment);
+        let maps = std::fs::read(path).unwrap();
+        (bytemuck::pod_collect_to_vec(&maps), said)
+    };
+    let (all, said) = maps("DEFAULT", "f32");
+    assert!(said.contains("warnings []"), "{said}");
+    for isa in ["AVX2", "SSE41"] {
+        // These have no bf16: f32 takes its place, and that is said.
+        for (precision, warning) in [("f32", "warnings []"), ("bf16", "runs in f32")] {
+            let (maps, said) = maps(isa, precision);
+            let apart = numbers::apart(&maps, &all);
+            assert!(apart <= 0.05, "{isa}: {apart} CIE units");
+            assert!(said.contains(warning), "{said}");
+        }
+    }
+}
+
+#[test]
+fn colours_for_another_process() {
+    let Some(path) = std::env::var_os("AUTOCHROME_TEST_MAPS") else {
+        return;
+    };
+    let precision = std::env::var("AUTOCHROME_TEST_PRECISION").unwrap();
+    let precision = precision.parse().unwrap();
+    let mut model = net::load(DEFAULT_MODEL, &DeviceChoice::Cpu, precision).unwrap();
+    let (width, height) = model.thumb_size(640, 480).unwrap();
+    let maps = model.predict(&thumbs(2, width, height)).unwrap();
+    println!("\nwarnings {:?}", model.take_warnings());
+    let all: Vec<f32> = maps.into_iter().flat_map(|m| [m.a, m.b].concat()).collect();
+    std::fs::write(path, bytemuck::cast_slice(&all)).unwrap();
+}
