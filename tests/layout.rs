@@ -59,9 +59,14 @@ const RULES: &[Rule] = &[
         in_tests: false,
     },
     Rule {
-        why: "unsafe stays in media/ffi.rs, but for the one environment set-up in main.rs",
+        why: "unsafe stays where C is called, in media/ffi and for oneDNN and cuDNN, and in main.rs's one set-up",
         words: &["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"],
-        only_in: &["media/ffi", "main.rs"],
+        only_in: &[
+            "media/ffi",
+            "net/engine/onednn",
+            "net/engine/cudnn",
+            "main.rs",
+        ],
         in_tests: true,
     },
     Rule {

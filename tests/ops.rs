@@ -142,11 +142,19 @@ impl Case {
 }
 
 fn conv(geometry: Geometry, act: Act) -> Conv {
-    Conv { geometry, act }
+    Conv {
+        geometry,
+        act,
+        packs: None,
+    }
 }
 
 fn conv_data(geometry: Geometry, size: (usize, usize)) -> ConvData {
-    ConvData { geometry, size }
+    ConvData {
+        geometry,
+        size,
+        packs: None,
+    }
 }
 
 /// Something that is done with every case.

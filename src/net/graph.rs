@@ -65,7 +65,9 @@ impl Window {
     /// no window.
     pub fn span(self, n: usize) -> usize {
         match n.checked_sub(1) {
-            Some(steps) => (steps * self.stride + self.size).saturating_sub(self.pad.0 + self.pad.1),
+            Some(steps) => {
+                (steps * self.stride + self.size).saturating_sub(self.pad.0 + self.pad.1)
+            }
             None => 0,
         }
     }

@@ -1098,7 +1098,9 @@ impl Operation for MaxPool {
         run: Run,
     ) -> Result<Grads> {
         // Which sample is the largest does not move with x.
-        Ok(vec![Some(run.apply(MaxScatter, &[&inputs[0].detach(), grad])?)])
+        Ok(vec![Some(
+            run.apply(MaxScatter, &[&inputs[0].detach(), grad])?,
+        )])
     }
 }
 
