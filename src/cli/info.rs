@@ -1,21 +1,24 @@
-//! `autochrome info FILE`: what a film or a model is.
+//! `autochrome info`: what a film, a model or this machine is.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::{Args, ValueHint};
 
 use crate::{
     error::{Error, Result},
     media::{InputOptions, Source},
-    net,
+    net::{self, Machine},
 };
 
 /// Flags of `info`.
 #[derive(Args)]
 pub struct InfoArgs {
     /// A film, a .safetensors model, or the name of a bundled model
-    #[arg(value_hint = ValueHint::FilePath)]
-    file: OsString,
+    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "device")]
+    file: Option<OsString>,
+    /// What this machine offers a network, and what would be chosen
+    #[arg(long, conflicts_with = "file")]
+    device: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -27,11 +30,12 @@ impl InfoArgs {
     /// # Errors
     /// The file is neither a film nor a model, or cannot be read.
     pub fn run(self) -> Result<()> {
-        let name = self.file.to_string_lossy();
-        let (text, json) = if net::is_model_name(&name) {
-            model(&name)?
-        } else {
-            self.film()?
+        let (text, json) = match &self.file {
+            None => machine()?,
+            Some(file) => match file.to_string_lossy() {
+                name if net::is_model_name(&name) => model(&name)?,
+                _ => film(file)?,
+            },
         };
         if self.json {
             println!(
@@ -43,31 +47,37 @@ impl InfoArgs {
         }
         Ok(())
     }
+}
 
-    fn film(&self) -> Result<(String, serde_json::Value)> {
-        let source = Source::open(&self.file, &InputOptions::default())?;
-        let info = source.info();
-        let v = &info.video;
-        let mut lines = vec![
-            format!("{}: {}", info.name, info.format),
-            format!(
-                "  {} x {}, shown {} x {}, turned {} degrees",
-                v.width, v.height, v.display.0, v.display.1, v.rotation
-            ),
-            format!("  {} bits, {:?} range", v.sampling.depth, v.sampling.range).to_lowercase(),
-        ];
-        lines.extend(
-            v.duration
-                .map(|d| format!("  {d:.3} s, about {} frames", v.frames.unwrap_or(0))),
-        );
-        lines.extend(source.streams().iter().map(|s| format!("  {s}")));
-        let json = serde_json::json!({
-            "name": info.name, "format": info.format, "width": v.width, "height": v.height, "display": v.display,
-            "rotation": v.rotation, "codec": v.codec, "pixel_format": v.pixel_format, "depth": v.sampling.depth,
-            "duration": v.duration, "frames": v.frames, "frame_rate": v.frame_rate, "streams": source.streams(),
-        });
-        Ok((lines.join("\n"), json))
-    }
+fn film(file: &OsStr) -> Result<(String, serde_json::Value)> {
+    let source = Source::open(file, &InputOptions::default())?;
+    let info = source.info();
+    let v = &info.video;
+    let mut lines = vec![
+        format!("{}: {}", info.name, info.format),
+        format!(
+            "  {} x {}, shown {} x {}, turned {} degrees",
+            v.width, v.height, v.display.0, v.display.1, v.rotation
+        ),
+        format!("  {} bits, {:?} range", v.sampling.depth, v.sampling.range).to_lowercase(),
+    ];
+    lines.extend(
+        v.duration
+            .map(|d| format!("  {d:.3} s, about {} frames", v.frames.unwrap_or(0))),
+    );
+    lines.extend(source.streams().iter().map(|s| format!("  {s}")));
+    let json = serde_json::json!({
+        "name": info.name, "format": info.format, "width": v.width, "height": v.height, "display": v.display,
+        "rotation": v.rotation, "codec": v.codec, "pixel_format": v.pixel_format, "depth": v.sampling.depth,
+        "duration": v.duration, "frames": v.frames, "frame_rate": v.frame_rate, "streams": source.streams(),
+    });
+    Ok((lines.join("\n"), json))
+}
+
+fn machine() -> Result<(String, serde_json::Value)> {
+    let machine = Machine::this()?;
+    let json = serde_json::to_value(&machine).map_err(|e| Error::internal("info", e))?;
+    Ok((machine.to_string(), json))
 }
 
 fn model(name: &str) -> Result<(String, serde_json::Value)> {

@@ -94,10 +94,16 @@ impl Network {
                 Ok(()) => return self.by_plan(thumbs),
                 Err(why) => {
                     let name = self.place.engine;
+                    self.place.engine = match bf16 {
+                        true => Engine::Plan { bf16: false },
+                        false => Engine::Eager,
+                    };
+                    self.plans.clear();
                     self.warnings.push(format!(
-                        "this network cannot be run by {name} ({why}): going on step by step, slower"
+                        "this network cannot be run by {name} ({why}): going on with {}, slower",
+                        self.place.engine
                     ));
-                    self.place.engine = Engine::Eager;
+                    return self.forward(thumbs);
                 }
             }
         }

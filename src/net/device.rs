@@ -4,7 +4,9 @@ use std::{fmt, str::FromStr};
 
 use candle_core::Device;
 
-use super::engine::{Engine, Precision};
+use serde::Serialize;
+
+use super::engine::{Engine, Precision, onednn};
 use crate::error::{Error, Result};
 
 /// Where and how a network runs.
@@ -140,5 +142,85 @@ fn cuda(n: usize) -> std::result::Result<Device, Option<String>> {
         Ok(Ok(device)) => Ok(device),
         Ok(Err(e)) => Err(Some(format!("CUDA device {n} cannot be opened: {e}"))),
         Err(_) => Err(Some("there is no NVIDIA driver".into())),
+    }
+}
+
+/// What this machine and this build offer a network, and what would be chosen.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// Cores that may be used, and threads that a network would take.
+    pub cores: usize,
+    /// Threads that a network would take.
+    pub threads: usize,
+    /// Instruction sets that matter here, the best last.
+    pub instructions: Vec<&'static str>,
+    /// oneDNN's version, or "no" and why it is not to be had.
+    pub onednn: String,
+    /// CUDA's first device, or "no" and why it is not to be had.
+    pub cuda: String,
+    /// Where and how a network would run.
+    pub chosen: String,
+    /// What would be faster, and how to get it.
+    pub warning: Option<String>,
+}
+
+impl Machine {
+    /// This one.
+    ///
+    /// # Errors
+    /// None but a defect: some engine is always there.
+    pub fn this() -> Result<Self> {
+        let place = DeviceChoice::Auto.place(Precision::Auto)?;
+        let no = |why: String| format!("no: {why}");
+        let cuda = match cuda(0) {
+            Ok(_) => "CUDA device 0".into(),
+            Err(why) => no(why.unwrap_or_else(|| NO_CUDA.into())),
+        };
+        Ok(Self {
+            cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
+            threads: rayon::current_num_threads(),
+            instructions: instructions(),
+            onednn: onednn::version().map_or_else(no, str::to_owned),
+            cuda,
+            chosen: place.words,
+            warning: place.warning,
+        })
+    }
+}
+
+/// Instruction sets for which oneDNN has convolutions of their own.
+fn instructions() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        let all = [
+            ("SSE4.1", has!("sse4.1")),
+            ("AVX2", has!("avx2")),
+            ("AVX-512", has!("avx512f") && has!("avx512bw")),
+            ("AVX-512 BF16", has!("avx512bf16")),
+        ];
+        all.into_iter()
+            .filter(|(_, there)| *there)
+            .map(|(name, _)| name)
+            .collect()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    Vec::new()
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let instructions = match self.instructions.is_empty() {
+            true => "none that matter here".into(),
+            false => self.instructions.join(", "),
+        };
+        writeln!(f, "CPU      {} cores, {instructions}", self.cores)?;
+        writeln!(f, "oneDNN   {}", self.onednn)?;
+        writeln!(f, "CUDA     {}", self.cuda)?;
+        write!(f, "chosen   {}, {} threads", self.chosen, self.threads)?;
+        match &self.warning {
+            Some(warning) => write!(f, "\n         {warning}"),
+            None => Ok(()),
+        }
     }
 }

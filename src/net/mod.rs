@@ -21,7 +21,7 @@ pub mod squeeze;
 pub mod unet;
 
 pub use colorizer::{Model, Network, thumb_size};
-pub use device::{DeviceChoice, Place};
+pub use device::{DeviceChoice, Machine, Place};
 pub use engine::Precision;
 pub use model::{DEFAULT_MODEL, ModelInfo, info, is_model_name, load};
 

@@ -6,8 +6,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Colorizer, Model, Network, Place, Precision, arch, builtin::Constant, checkpoint::Checkpoint,
-    device::DeviceChoice, params::Params,
+    Colorizer, Model, Network, Place, Precision, arch,
+    builtin::Constant,
+    checkpoint::{Checkpoint, Header},
+    device::DeviceChoice,
+    params::Params,
 };
 use crate::error::{Error, Result};
 
@@ -109,6 +112,8 @@ pub struct ModelInfo {
     pub arch: String,
     /// Number of parameters.
     pub parameters: usize,
+    /// Floating-point operations of its convolutions for one square thumbnail of its size.
+    pub flops: u64,
     /// SHA-256 of the file; empty for a test model.
     pub digest: String,
     /// Short side of the thumbnails that it was trained for.
@@ -126,6 +131,7 @@ impl ModelInfo {
         let header = checkpoint.header.clone();
         Self {
             name: name.into(),
+            flops: flops(&header),
             arch: header.arch,
             parameters: checkpoint.tensors.values().map(|t| t.elem_count()).sum(),
             digest: checkpoint.digest.clone(),
@@ -141,6 +147,7 @@ impl ModelInfo {
             name: name.into(),
             arch: model.describe(),
             parameters: 0,
+            flops: 0,
             digest: String::new(),
             size: 0,
             gain: 1.,
@@ -148,6 +155,12 @@ impl ModelInfo {
             figures: Value::Null,
         }
     }
+}
+
+/// 0 where the network that the header names is not known.
+fn flops(header: &Header) -> u64 {
+    let graph = arch(&header.arch).and_then(|kind| (kind.graph)(&header.network));
+    graph.map_or(0, |graph| graph.flops((header.size, header.size)))
 }
 
 impl fmt::Display for ModelInfo {
@@ -165,6 +178,12 @@ impl fmt::Display for ModelInfo {
             f,
             "  thumbnails of {} px on the short side, chroma gain {}",
             self.size, self.gain
+        )?;
+        writeln!(
+            f,
+            "  {:.2} GFLOP for a thumbnail of {1} x {1}",
+            self.flops as f64 / 1e9,
+            self.size
         )?;
         writeln!(f, "  trained: {}", self.trained)?;
         write!(f, "  figures: {}", self.figures)

@@ -23,7 +23,7 @@ use crate::{
         self, Place,
         checkpoint::{self, COLOR, Checkpoint, Header},
         engine::{
-            allow_tf32,
+            allow_tf32, cpu_has_bf16,
             eager::{Eager, Gradients, Pass, Seen, Wanted},
             onednn::Packs,
             ops::{self, BlockSum, Cat, Slice},
@@ -52,6 +52,9 @@ fn initial(path: &Path, arch: &str) -> Result<BTreeMap<String, Tensor>> {
         (Err(e), None) => Err(e),
     }
 }
+
+const SLOW_BF16: &str =
+    "this CPU does not multiply bf16 numbers itself: --set bf16=false is many times faster here";
 
 /// A network in training.
 struct Network {
@@ -113,6 +116,10 @@ impl Trainer {
     /// [`Error::Usage`] for settings that do not go together, [`Error::Model`] for an `init` that does not fit.
     pub fn new(config: &Config, init: Option<&Path>, device: Device) -> Result<Self> {
         allow_tf32(true);
+        let warnings = match device.is_cpu() && config.bf16 && !cpu_has_bf16() {
+            true => vec![SLOW_BF16.into()],
+            false => Vec::new(),
+        };
         let graph = (net::arch(&config.arch)?.graph)(&config.network)?;
         let stride = graph.stride();
         if !config.size.is_multiple_of(stride) {
@@ -146,7 +153,7 @@ impl Trainer {
             critic,
             given: given.into_keys().collect(),
             shards: config.shards,
-            warnings: Vec::new(),
+            warnings,
         })
     }
 
