@@ -16,7 +16,7 @@
 //! | [`color`] | L, a, b, Y', Cb, Cr and network units, each conversion beside its inverse | nothing |
 //! | [`stage`] | threads, bounded edges, meters, first failure | `frame` |
 //! | [`media`] | ffmpeg: sources, sinks, pictures; `media/ffi.rs` holds the `unsafe` | `frame`, `color` |
-//! | [`net`] | tensors: generators, checkpoints, devices | `frame`, `color` |
+//! | [`net`] | tensors: generators as graphs, the engines that run them, checkpoints, devices | `frame`, `color` |
 //! | [`temporal`] | colour over time | `frame` |
 //! | [`controls`] | please finish, stop at once, where is it now | `error` |
 //! | [`colorize`] | the stages | all of the above |

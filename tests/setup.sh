@@ -2,7 +2,7 @@
 # .ci/run, from the top folder; works on Debian 12 or later and Ubuntu 24.04 or later, as root or with sudo.
 set -eu
 
-packages="build-essential ca-certificates curl ffmpeg libclang-dev pkg-config
+packages="build-essential ca-certificates curl ffmpeg libclang-dev libdnnl-dev pkg-config
   libavcodec-dev libavdevice-dev libavfilter-dev libavformat-dev libavutil-dev libswresample-dev libswscale-dev"
 
 install_packages() {

@@ -108,10 +108,10 @@ struct NetworkArgs {
     /// auto, f32 or bf16: the network's numbers on a CPU; auto takes bf16 where the CPU multiplies such numbers
     #[arg(long, value_name = "NUMBERS", default_value = "auto")]
     precision: net::Precision,
-    /// Frames that go through the network together [default: one a thread on a CPU, 8 on CUDA]
+    /// Frames that go through the network together [default: one a thread on half of the threads, 8 on CUDA]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     batch: Option<u16>,
-    /// Threads for the network and for the encoder; half as many decode [default: the number of cores]
+    /// Threads: as many encode; half as many run the network, and decode [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 }
@@ -197,7 +197,7 @@ impl ColorizeArgs {
     }
 
     fn load(&self, ui: &Ui) -> Result<Box<dyn Colorizer>> {
-        let loaded = net::load(
+        let mut loaded = net::load(
             &self.network.model,
             &self.network.device,
             self.network.precision,
@@ -205,6 +205,7 @@ impl ColorizeArgs {
         let place = Some(loaded.device()).filter(|p| !p.is_empty());
         let place = place.map_or(String::new(), |p| format!(" on {p}"));
         ui.say(format_args!("model {}{place}", loaded.describe()));
+        loaded.take_warnings().iter().for_each(|w| ui.warn(w));
         Ok(loaded)
     }
 

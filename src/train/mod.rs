@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use crate::{
     error::{Error, Result, io_sentence, shown},
     eval::{self, Exam, Figures},
-    net::{self, DeviceChoice, checkpoint, patchgan::PatchGanConfig},
+    net::{self, DeviceChoice, Precision, checkpoint, patchgan::PatchGanConfig},
     stage::Stages,
 };
 use data::{Loader, LoaderOptions, Split};
@@ -245,8 +245,8 @@ pub fn run(
     config.validate()?;
     let folder = job.folder();
     let state = folder.join("state.safetensors");
-    let (device, device_name) = job.device.open()?;
-    let mut trainer = Trainer::new(config, job.init.as_deref(), device)?;
+    let place = job.device.place(Precision::F32)?;
+    let mut trainer = Trainer::new(config, job.init.as_deref(), place.device)?;
     match (state.exists(), job.resume) {
         (true, true) => trainer.restore(&state)?,
         (true, false) => {
@@ -264,7 +264,7 @@ pub fn run(
         split.validation.len(),
         split.test.len()
     )));
-    tell(Event::Note(format!("training on {device_name}")));
+    tell(Event::Note(format!("training on {}", place.words)));
     for (path, why) in &split.skipped {
         tell(Event::Warning(format!("skipped {}: {why}", shown(path))));
     }

@@ -20,10 +20,10 @@ use crate::{
     eval::{self, Exam, Figures},
     frame::AbMap,
     net::{
-        self, Place,
+        self, Place, Precision,
         checkpoint::{self, COLOR, Checkpoint, Header},
         engine::{
-            allow_tf32, cpu_has_bf16,
+            Engine, allow_tf32, cpu_has_bf16,
             eager::{Eager, Gradients, Pass, Seen, Wanted},
             onednn::Packs,
             ops::{self, BlockSum, Cat, Slice},
@@ -116,10 +116,11 @@ impl Trainer {
     /// [`Error::Usage`] for settings that do not go together, [`Error::Model`] for an `init` that does not fit.
     pub fn new(config: &Config, init: Option<&Path>, device: Device) -> Result<Self> {
         allow_tf32(true);
-        let warnings = match device.is_cpu() && config.bf16 && !cpu_has_bf16() {
-            true => vec![SLOW_BF16.into()],
-            false => Vec::new(),
-        };
+        let (_, slow) = Engine::choose(&device, Precision::F32);
+        let mut warnings = Vec::from_iter(slow);
+        if device.is_cpu() && config.bf16 && !cpu_has_bf16() {
+            warnings.push(SLOW_BF16.into());
+        }
         let graph = (net::arch(&config.arch)?.graph)(&config.network)?;
         let stride = graph.stride();
         if !config.size.is_multiple_of(stride) {
@@ -159,7 +160,9 @@ impl Trainer {
 
     /// What the user should hear of since the last call.
     pub fn take_warnings(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.warnings)
+        let mut warnings = std::mem::take(&mut self.warnings);
+        warnings.extend(ops::take_lacking());
+        warnings
     }
 
     /// Steps done.

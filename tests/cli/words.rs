@@ -91,6 +91,68 @@ fn preview_draws_before_and_after() {
 }
 
 #[test]
+fn info_tells_what_the_machine_offers_a_network() {
+    let text = run(&mut autochrome(["info", "--device"])).ok().stdout;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    for word in ["CPU", "oneDNN", "CUDA", "chosen", "threads"] {
+        assert!(text.contains(word), "{word} is not in {text}");
+    }
+    let json = run(&mut autochrome(["info", "--device", "--json"]))
+        .ok()
+        .stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert!(json["cores"].as_u64() > Some(0) && json["chosen"].is_string());
+    let mut without = autochrome(["info", "--device"]);
+    let without = run(without.env("AUTOCHROME_ONEDNN", "off")).ok().stdout;
+    let without = String::from_utf8_lossy(&without).into_owned();
+    assert!(without.contains("install libdnnl"), "{without}");
+}
+
+#[test]
+fn a_film_is_coloured_alike_without_onednn_and_the_user_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let colours = |name: &str, onednn: Option<&str>| {
+        let output = dir.path().join(name);
+        let mut command = autochrome([
+            "colorize",
+            SAMPLE,
+            "--duration",
+            "0.2",
+            "--codec",
+            "ffv1",
+            "-o",
+        ]);
+        command.arg(&output);
+        if let Some(value) = onednn {
+            command.env("AUTOCHROME_ONEDNN", value);
+        }
+        let told = run(&mut command).ok().stderr.clone();
+        (output, told)
+    };
+    let (with, _) = colours("with.mkv", None);
+    let (without, told) = colours("without.mkv", Some("off"));
+    assert!(told.contains("install libdnnl"), "{told}");
+    let psnr = std::process::Command::new("ffmpeg")
+        .args(["-v", "info", "-i"])
+        .arg(&with)
+        .arg("-i")
+        .arg(&without)
+        .args(["-lavfi", "psnr", "-f", "null", "-"])
+        .output()
+        .unwrap();
+    let psnr = String::from_utf8_lossy(&psnr.stderr).into_owned();
+    let least = psnr
+        .split("min:")
+        .nth(1)
+        .unwrap()
+        .split_whitespace()
+        .next()
+        .unwrap();
+    let least: f64 = least.parse().unwrap();
+    assert!(least > 60., "the pictures differ: {psnr}");
+}
+
+#[test]
 fn info_tells_what_a_file_is() {
     let film = run(autochrome(["info", SAMPLE]).args(["--json"]))
         .ok()
@@ -106,6 +168,7 @@ fn info_tells_what_a_file_is() {
     let model = run(&mut autochrome(["info", "gray"]));
     assert_eq!(model.code, 0, "{}", model.stderr);
     run(&mut autochrome(["info", "missing.mp4"])).fails(3, &["missing.mp4"]);
+    run(&mut autochrome(["info"])).fails(2, &["FILE"]);
 }
 
 #[test]

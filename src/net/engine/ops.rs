@@ -6,7 +6,10 @@
 //! order, for as long as every gradient on the way is made of operations that have one: convolutions, which are each
 //! other's gradients, leaky ReLU, pooling, enlarging, joining and sums.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail,
@@ -296,7 +299,25 @@ fn by_onednn(
     values: std::result::Result<Vec<f32>, String>,
     shape: impl Into<Shape>,
 ) -> Result<Option<Made>> {
+    if let (Err(why), Ok(_)) = (&values, onednn::version()) {
+        let mut lacking = LACKING.lock().unwrap_or_else(|e| e.into_inner());
+        lacking.insert(why.clone());
+    }
     Ok(values.ok().map(|values| (values, shape.into())))
+}
+
+/// Why candle's own convolutions did what oneDNN should have done, since [`take_lacking`] was last asked.
+static LACKING: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// A sentence for the user where oneDNN is there but lacked convolutions, which candle's own did instead.
+pub fn take_lacking() -> Option<String> {
+    let mut lacking = LACKING.lock().unwrap_or_else(|e| e.into_inner());
+    let all = std::mem::take(&mut *lacking);
+    let first = all.first()?;
+    Some(format!(
+        "{} kinds of convolutions are not in oneDNN for this CPU and run on candle's own, slower; the first: {first}",
+        all.len()
+    ))
 }
 
 /// Convolution, bias, activation: inputs x `[N, H, W, I]`, weight `[O, I / groups, k, k]` and, where there is one,
