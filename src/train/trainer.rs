@@ -616,7 +616,8 @@ fn add(gradients: &mut Gradients, name: String, gradient: Tensor) -> Result<()> 
 /// Mean of the shards' losses and gradients, summed in their order.
 fn merged(shards: Vec<(Losses, Gradients)>) -> Result<(Losses, Gradients)> {
     let share = 1. / shards.len() as f64;
-    let (mut losses, mut sums) = (Losses::new(), Gradients::new());
+    let mut losses = Losses::new();
+    let mut all: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
     for (loss, gradients) in shards {
         for (i, (name, value)) in loss.into_iter().enumerate() {
             match losses.get_mut(i) {
@@ -625,8 +626,16 @@ fn merged(shards: Vec<(Losses, Gradients)>) -> Result<(Losses, Gradients)> {
             }
         }
         for (name, gradient) in gradients {
-            add(&mut sums, name, (gradient * share)?)?;
+            all.entry(name).or_default().push(gradient);
         }
     }
-    Ok((losses, sums))
+    let mean = |(name, gradients): (String, Vec<Tensor>)| {
+        let (first, others) = gradients
+            .split_first()
+            .ok_or_else(|| Error::internal(&name, "no shard has its gradient"))?;
+        let sum = others.iter().try_fold(first.clone(), |sum, g| sum + g)?;
+        Ok((name, (sum * share)?))
+    };
+    let means: Result<Gradients> = all.into_par_iter().map(mean).collect();
+    Ok((losses, means?))
 }

@@ -300,21 +300,18 @@ pub fn norm_sums(x: &[f32], grad: &[f32], scaled: &Scaled, c: usize) -> Vec<f32>
     let part = x.len() / parts;
     let mut all = Vec::with_capacity(2 * scaled.mean.len());
     for i in 0..parts {
-        let (x, grad) = (
-            &x[i * part..(i + 1) * part],
-            &grad[i * part..(i + 1) * part],
-        );
-        let at = i * c..(i + 1) * c;
+        let (x, grad) = (&x[i * part..][..part], &grad[i * part..][..part]);
         let (mean, scale, shift) = (
-            &scaled.mean[at.clone()],
-            &scaled.scale[at.clone()],
-            &scaled.shift[at],
+            &scaled.mean[i * c..][..c],
+            &scaled.scale[i * c..][..c],
+            &scaled.shift[i * c..][..c],
         );
         with_slope!(scaled.act, |slope| {
             all.extend(summed(part / c, 2 * c, |sums, row| {
                 let (first, second) = sums.split_at_mut(c);
-                let at = row * c..(row + 1) * c;
-                let (grad, x) = (&grad[at.clone()], &x[at]);
+                // Cut to the same length, so that the compiler sees that no index is beyond.
+                let (first, second) = (&mut first[..c], &mut second[..c]);
+                let (x, grad) = (&x[row * c..][..c], &grad[row * c..][..c]);
                 for j in 0..c {
                     let g = slope(grad[j], x[j] * scale[j] + shift[j]);
                     first[j] += g;
@@ -333,20 +330,19 @@ pub fn norm_data(x: &[f32], grad: &[f32], scaled: &Scaled, c: usize, factors: &[
     let part = x.len() / parts;
     let (a, rest) = factors.split_at(parts * c);
     let (b, d) = rest.split_at(parts * c);
-    let mut all = vec![0.; x.len()];
-    for (i, y) in all.chunks_exact_mut(part).enumerate() {
-        let (x, grad) = (
-            &x[i * part..(i + 1) * part],
-            &grad[i * part..(i + 1) * part],
-        );
-        let at = i * c..(i + 1) * c;
-        let (a, b, d) = (&a[at.clone()], &b[at.clone()], &d[at.clone()]);
-        let (scale, shift) = (&scaled.scale[at.clone()], &scaled.shift[at]);
+    let mut all = Vec::with_capacity(x.len());
+    for i in 0..parts {
+        let (x, grad) = (&x[i * part..][..part], &grad[i * part..][..part]);
+        // Cut to the same length, so that the compiler sees that no index is beyond.
+        let (a, b, d) = (&a[i * c..][..c], &b[i * c..][..c], &d[i * c..][..c]);
+        let (scale, shift) = (&scaled.scale[i * c..][..c], &scaled.shift[i * c..][..c]);
         with_slope!(scaled.act, |slope| {
-            let rows = x.chunks_exact(c).zip(grad.chunks_exact(c));
-            for (y, (x, grad)) in y.chunks_exact_mut(c).zip(rows) {
+            for (x, grad) in x.chunks_exact(c).zip(grad.chunks_exact(c)) {
+                let (x, first) = (&x[..c], all.len());
+                all.extend_from_slice(grad);
+                let y = &mut all[first..][..c];
                 for j in 0..c {
-                    let g = slope(grad[j], x[j] * scale[j] + shift[j]);
+                    let g = slope(y[j], x[j] * scale[j] + shift[j]);
                     y[j] = g * a[j] + x[j] * b[j] + d[j];
                 }
             }
