@@ -9,7 +9,7 @@ use autochrome::net::{
         eager::{Eager, Gradients, Wanted},
         onednn,
         ops::{
-            ActGrad, Add, BiasAct, BlockSum, Cat, ChannelSums, Conv, ConvData, ConvWeights,
+            ActGrad, Add, Back, BiasAct, BlockSum, Cat, ChannelSums, Conv, ConvData, ConvWeights,
             Geometry, Mask, MaxPool, Mean, Norm, Operation, Run, Slice, Statistics, Up, evaluate,
             tracked,
         },
@@ -141,6 +141,22 @@ impl Case {
     }
 }
 
+fn back<'a>(
+    inputs: &'a [&'a Tensor],
+    output: &'a Tensor,
+    grad: &'a Tensor,
+    wanted: &'a [bool],
+    run: Run,
+) -> Back<'a> {
+    Back {
+        inputs,
+        output,
+        grad,
+        wanted,
+        run,
+    }
+}
+
 fn conv(geometry: Geometry, act: Act) -> Conv {
     Conv {
         geometry,
@@ -184,8 +200,11 @@ impl Look for Own {
         let y = evaluate(&op, &inputs).unwrap();
         case.agrees("y", &y);
         let g = sine("g", y.dims(), 1., 0.);
-        let back = |wanted: &[bool]| op.backward(&inputs, &y, &g, wanted, Run::Plain).unwrap();
-        let all = back(&vec![true; inputs.len()]);
+        let grads = |wanted: &[bool]| {
+            op.backward(&back(&inputs, &y, &g, wanted, Run::Plain))
+                .unwrap()
+        };
+        let all = grads(&vec![true; inputs.len()]);
         assert_eq!(all.len(), inputs.len());
         for (i, name) in case.names().into_iter().enumerate() {
             let grad = all[i].as_ref().unwrap();
@@ -193,7 +212,7 @@ impl Look for Own {
             // The same when it alone is wanted.
             let mut wanted = vec![false; inputs.len()];
             wanted[i] = true;
-            let alone = back(&wanted).swap_remove(i).unwrap();
+            let alone = grads(&wanted).swap_remove(i).unwrap();
             assert_eq!(values(&alone), values(grad), "{} d{name}", case.name);
         }
     }
@@ -574,7 +593,7 @@ fn both_ways<O: Operation>(what: &str, op: O, inputs: &[Tensor]) {
     // An activation's gradient has a slope to y where there is a second derivative: not asked for.
     wanted[0] = O::NAME != "act-grad";
     let ours = op
-        .backward(&inputs, &ours, &g, &wanted, Run::Plain)
+        .backward(&back(&inputs, &ours, &g, &wanted, Run::Plain))
         .unwrap();
     for (i, ours) in ours.into_iter().enumerate().filter(|(i, _)| wanted[*i]) {
         let what = format!("{what}, gradient {i}");
@@ -662,7 +681,7 @@ fn pooling_gives_each_gradient_to_one_sample() {
         let g = leaf(&random(y.dims(), "g"));
         let scatter = |run| {
             MaxPool
-                .backward(&[&x], &y, &g, &[true], run)
+                .backward(&back(&[&x], &y, &g, &[true], run))
                 .unwrap()
                 .remove(0)
         };

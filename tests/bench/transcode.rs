@@ -30,6 +30,7 @@ fn main() {
     let dir = std::env::temp_dir().join(format!("autochrome-bench-{}", std::process::id()));
     fs::create_dir_all(&dir).expect("a temporary folder");
     println!("{}", machine());
+    engines(&dir, &draw(&dir, "480p", 480, 1));
     for (name, height) in [("720p", 720), ("1080p", 1080)] {
         let clip = draw(&dir, name, height, 1);
         compare(&dir, name, &clip);
@@ -45,7 +46,7 @@ fn draw(dir: &Path, name: &str, height: u32, loops: u32) -> PathBuf {
     let path = dir.join(format!("{name}.mp4"));
     let scale = format!(
         "scale=-2:{height}:flags=lanczos,pad={}:{height}:-1:-1",
-        height * 16 / 9
+        height * 16 / 9 / 2 * 2
     );
     let loops = (loops - 1).to_string();
     let status = Command::new("ffmpeg")
@@ -112,6 +113,49 @@ fn compare(dir: &Path, name: &str, clip: &Path) {
     }
 }
 
+/// The bundled network at 480p on oneDNN and on candle's own convolutions, and where the time goes.
+fn engines(dir: &Path, clip: &Path) {
+    let frames = frames(clip);
+    let (mut fast, mut plain) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        fast.push(autochrome(dir, clip, "autochrome"));
+        plain.push(on_candle(autochrome_command(dir, clip, "autochrome")));
+    }
+    let ratio = median(fast.iter().zip(&plain).map(|(f, p)| p.seconds / f.seconds));
+    println!(
+        "\n480p, {frames} frames, the bundled network on every one, median of {ROUNDS} in turn"
+    );
+    println!(
+        "  {:.1} fps on the engine that `info --device` names, {:.1} on candle's own convolutions: ratio {ratio:.2}",
+        fps(frames, &fast),
+        fps(frames, &plain)
+    );
+    for stage in ["decode", "plan", "infer", "steady", "merge", "encode"] {
+        let busy = |runs: &[Run]| {
+            let of = |r: &Run| stage_busy(&r.stdout, stage);
+            1e3 * median(runs.iter().filter_map(of)) / frames
+        };
+        println!(
+            "  {stage:<7} busy {:>6.2} ms a frame, {:>6.2} on candle's",
+            busy(&fast),
+            busy(&plain)
+        );
+    }
+}
+
+fn on_candle(mut command: Command) -> Run {
+    command.env("AUTOCHROME_ONEDNN", "off");
+    run(command)
+}
+
+/// Seconds for which a stage was busy.
+fn stage_busy(json: &str, name: &str) -> Option<f64> {
+    let summary = serde_json::from_str::<serde_json::Value>(json).ok()?;
+    let stages = summary.get("stages")?.as_array()?;
+    let stage = stages.iter().find(|s| s["stage"] == name)?;
+    stage["busy"].as_f64()
+}
+
 /// A film ten times as long takes the same memory.
 fn memory(dir: &Path, short: &Path, long: &Path) {
     println!(
@@ -149,6 +193,10 @@ fn ffmpeg(dir: &Path, clip: &Path) -> Run {
 }
 
 fn autochrome(dir: &Path, clip: &Path, model: &str) -> Run {
+    run(autochrome_command(dir, clip, model))
+}
+
+fn autochrome_command(dir: &Path, clip: &Path, model: &str) -> Command {
     let mut command = Command::new(AUTOCHROME);
     command.args([
         "colorize", "--force", "--json", "--model", model, "--codec", "h264", "--preset",
@@ -158,7 +206,7 @@ fn autochrome(dir: &Path, clip: &Path, model: &str) -> Run {
         .args(["--crf", CRF, "-q", "-o"])
         .arg(dir.join("autochrome.mp4"))
         .arg(clip);
-    run(command)
+    command
 }
 
 fn run(mut command: Command) -> Run {

@@ -11,8 +11,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::onednn::Packs;
 use super::ops::{
-    Add, BiasAct, Cat, Conv, ConvData, Geometry, Grads, Mask, MaxPool, Mean, Norm, Operation, Run,
-    Statistics, Up,
+    Add, Back, BiasAct, Cat, Conv, ConvData, Geometry, Grads, Mask, MaxPool, Mean, Norm, Operation,
+    Run, Statistics, Up,
 };
 use crate::net::{
     graph::{self, Graph, NormKind, Op},
@@ -35,24 +35,12 @@ pub struct Eager<'a> {
 
 /// An operation whose type is forgotten.
 trait Remembered: Send + Sync {
-    fn backward(
-        &self,
-        inputs: &[&Tensor],
-        output: &Tensor,
-        grad: &Tensor,
-        wanted: &[bool],
-    ) -> Result<Grads>;
+    fn backward(&self, back: &Back) -> Result<Grads>;
 }
 
 impl<O: Operation> Remembered for O {
-    fn backward(
-        &self,
-        inputs: &[&Tensor],
-        output: &Tensor,
-        grad: &Tensor,
-        wanted: &[bool],
-    ) -> Result<Grads> {
-        Operation::backward(self, inputs, output, grad, wanted, Run::Plain)
+    fn backward(&self, back: &Back) -> Result<Grads> {
+        Operation::backward(self, back)
     }
 }
 
@@ -377,7 +365,13 @@ impl Pass {
                 continue;
             }
             let inputs: Vec<&Tensor> = step.inputs.iter().map(|(_, t)| t).collect();
-            let grads = step.op.backward(&inputs, &output, &grad, &wants)?;
+            let grads = step.op.backward(&Back {
+                inputs: &inputs,
+                output: &output,
+                grad: &grad,
+                wanted: &wants,
+                run: Run::Plain,
+            })?;
             for (((source, _), grad), wanted) in step.inputs.into_iter().zip(grads).zip(wants) {
                 let Some(grad) = grad.filter(|_| wanted) else {
                     continue;
