@@ -322,6 +322,18 @@ impl Graph {
         self.push(Op::Conv(conv), &[x], channels)
     }
 
+    /// A convolution of `x`, then `act`; with a `norm` between them, `NAME.bn`, which takes the bias's place.
+    pub fn layer(&mut self, x: Value, conv: Conv, norm: Option<NormKind>, act: Act) -> Value {
+        match norm {
+            None => self.conv(x, conv.act(act)),
+            Some(kind) => {
+                let name = format!("{}.bn", conv.name);
+                let x = self.conv(x, conv.no_bias());
+                self.norm(x, name, kind, act)
+            }
+        }
+    }
+
     /// A normalisation of `x`, then `act`.
     pub fn norm(&mut self, x: Value, name: impl Into<String>, kind: NormKind, act: Act) -> Value {
         let name = name.into();

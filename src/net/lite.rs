@@ -23,15 +23,16 @@ const STAGES: [(usize, usize, usize, usize, usize); 7] = [
     (1, 3, 1, 6, 320),
 ];
 
-const NORM: NormKind = NormKind::Batch { eps: 1e-3 };
+/// After every convolution, in the decoder too: the encoder's features are some 10 strong.
+const NORM: Option<NormKind> = Some(NormKind::Batch { eps: 1e-3 });
 
 /// The network; the encoder's names are `stem`, `blocks.0` and so on, each convolution with its `bn`.
 pub fn graph() -> Graph {
     let (mut g, l) = Graph::new(1);
-    let mut x = normed(
-        &mut g,
+    let mut x = g.layer(
         l,
         Conv::new("stem", 32, Window::same(3, 2)),
+        NORM,
         Act::Relu6,
     );
     let mut maps = Vec::new();
@@ -56,16 +57,9 @@ pub fn graph() -> Graph {
     // The maps are at 1/2, 1/4, 1/8 and 1/16; x is at 1/32.
     let coarse = g.up(x, 2);
     let joined = g.cat(coarse, maps[3]);
-    let deep = g.conv(joined, Conv::same("decoder.mix16", 192, 1).act(RELU));
-    decoder::regression(&mut g, deep, &[maps[2], maps[1]]);
+    let deep = g.layer(joined, Conv::same("decoder.mix16", 192, 1), NORM, RELU);
+    decoder::regression(&mut g, deep, &[maps[2], maps[1]], NORM);
     g
-}
-
-/// A convolution without bias, then batch norm and `act`.
-fn normed(g: &mut Graph, x: Value, conv: Conv, act: Act) -> Value {
-    let name = format!("{}.bn", conv.name);
-    let x = g.conv(x, conv.no_bias());
-    g.norm(x, name, NORM, act)
 }
 
 /// An inverted residual block (Sandler et al. 2018, arXiv 1801.04381).
@@ -81,19 +75,19 @@ fn inverted(
     let wide = inputs * expand;
     let mut y = x;
     if expand > 1 {
-        y = normed(
-            g,
+        y = g.layer(
             y,
             Conv::same(format!("{name}.expand"), wide, 1),
+            NORM,
             Act::Relu6,
         );
     }
     let depthwise = Conv::new(format!("{name}.depthwise"), wide, window).groups(wide);
-    y = normed(g, y, depthwise, Act::Relu6);
-    y = normed(
-        g,
+    y = g.layer(y, depthwise, NORM, Act::Relu6);
+    y = g.layer(
         y,
         Conv::same(format!("{name}.project"), channels, 1),
+        NORM,
         Act::None,
     );
     if window.stride == 1 && inputs == channels {

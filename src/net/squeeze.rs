@@ -32,7 +32,7 @@ pub fn graph() -> Graph {
     let eighth = x; // 512
     x = g.max_pool(x);
     let deep = fire(&mut g, x, 9); // 512 at 1/16
-    decoder::regression(&mut g, deep, &[eighth, quarter]);
+    decoder::regression(&mut g, deep, &[eighth, quarter], None);
     g
 }
 

@@ -45,13 +45,12 @@ def norm(x, name):
     return F.group_norm(x, max(c // 8, 1), wave(name + ".weight", c), wave(name + ".bias", c))
 
 
-def join(coarse, skip, name, outputs):
-    x = torch.cat([F.interpolate(coarse, scale_factor=2), skip], 1)
-    return conv(conv(x, name + ".mix", outputs, 1), name + ".smooth", outputs)
+def decoder(deep, eighth, quarter, layer=conv):
+    def join(coarse, skip, name, outputs):
+        x = torch.cat([F.interpolate(coarse, scale_factor=2), skip], 1)
+        return layer(layer(x, name + ".mix", outputs, 1), name + ".smooth", outputs, 3)
 
-
-def decoder(deep, eighth, quarter):
-    x = conv(deep, "decoder.bottom", 192)
+    x = layer(deep, "decoder.bottom", 192, 3)
     x = x + conv(deep.mean((2, 3), keepdim=True), "decoder.global", 192, 1, slope=1.0)
     x = join(x, eighth, "decoder.join8", 128)
     x = join(x, quarter, "decoder.join4", 96)
@@ -106,7 +105,8 @@ def lite(x):
     # The last maps at 1/4, 1/8 and 1/16 of the input; x is at 1/32.
     quarter, eighth, sixteenth = at[2], at[4], at[10]
     deep = torch.cat([F.interpolate(x, scale_factor=2), sixteenth], 1)
-    return decoder(conv(deep, "decoder.mix16", 192, 1), eighth, quarter)
+    layer = lambda x, name, outputs, size: F.relu(normed(x, name, outputs, size))
+    return decoder(layer(deep, "decoder.mix16", 192, 1), eighth, quarter, layer)
 
 
 def unet(x, channels=64, depth=5):
