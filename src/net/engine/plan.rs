@@ -79,22 +79,6 @@ enum Work {
     },
 }
 
-impl Work {
-    /// Whether it also reads what stands in the destination.
-    fn reads_destination(&self, convs: &[Arc<Packed>], sums: &[bool]) -> bool {
-        match self {
-            Self::Conv(i) => convs.get(*i).is_some() && sums[*i],
-            Self::Add
-            | Self::Place(_)
-            | Self::BiasAct(..)
-            | Self::Act(_)
-            | Self::Affine(..)
-            | Self::GroupNorm { .. } => true,
-            _ => false,
-        }
-    }
-}
-
 struct Step {
     work: Work,
     /// The picture that it reads; for work on the destination alone, that one.
@@ -138,8 +122,6 @@ struct Compiler<'a> {
     params: &'a Params,
     narrow: bool,
     plan: Plan,
-    /// Whether each convolution adds to its destination.
-    sums: Vec<bool>,
     /// The pieces of each value, side by side.
     values: Vec<Vec<Piece>>,
     /// Height and width of each value.
@@ -189,7 +171,6 @@ impl Plan {
                 input: 0,
                 output: 0,
             },
-            sums: Vec::new(),
             values: Vec::new(),
             sizes: graph.sizes(size),
             waiting: HashMap::new(),
@@ -197,8 +178,8 @@ impl Plan {
             head: nodes.iter().rposition(is_conv).unwrap_or(0),
         };
         compiler.run()?;
-        let Compiler { mut plan, sums, .. } = compiler;
-        plan.place(&sums);
+        let Compiler { mut plan, .. } = compiler;
+        plan.place();
         plan.channels = plan.pictures.iter().map(|p| p.c).max().unwrap_or(0);
         plan.scratch = plan.convs.iter().map(|c| c.scratch()).max().unwrap_or(0);
         Ok(plan)
@@ -219,7 +200,7 @@ impl Plan {
     }
 
     /// Gives every picture memory; one whose last reader makes another in place hands its memory on.
-    fn place(&mut self, sums: &[bool]) {
+    fn place(&mut self) {
         let mut last = vec![0; self.pictures.len()];
         for (i, step) in self.steps.iter().enumerate() {
             last[step.src] = i;
@@ -249,7 +230,6 @@ impl Plan {
         for (i, step) in self.steps.iter().enumerate() {
             let (src, dst) = (step.src, step.dst);
             if self.slots[dst] == usize::MAX {
-                debug_assert!(!step.work.reads_destination(&self.convs, sums));
                 let hand_on = matches!(step.work, Work::Copy) && last[src] == i;
                 self.slots[dst] = match hand_on {
                     true => self.slots[src],
@@ -499,63 +479,66 @@ impl<'a> Compiler<'a> {
                 up: 1,
             }],
         };
+        let kinds = (narrow, result_narrow);
         // 1x1: what is small stays small, is convolved first and then enlarged.
         let point = conv.window == Window::same(1, 1) && onto.is_none();
-        let small = pieces
+        let up = pieces
             .iter()
             .map(|p| p.up)
-            .filter(|up| point && *up > 1)
-            .max();
-        let (mut first, mut rest) = (Vec::new(), Vec::new());
+            .max()
+            .filter(|_| point)
+            .unwrap_or(1);
+        let (mut small, mut rest) = (Vec::new(), Vec::new());
         let mut channel = 0;
         for piece in pieces {
             let channels = self.plan.pictures[piece.picture].c;
-            let part = (piece, channel);
-            match small {
-                Some(up) if piece.up == up => first.push(part),
-                _ => rest.push(part),
+            match up > 1 && piece.up == up {
+                true => small.push((piece.picture, channel)),
+                false => rest.push((self.enlarged(piece), channel)),
             }
             channel += channels;
         }
-        let mut sum = onto.is_some();
-        let mut dst = onto;
-        let whole = (first.is_empty(), rest.is_empty());
-        for (parts, is_small) in [(first, true), (rest, false)] {
-            let count = parts.len();
-            for (at, (piece, channel)) in parts.into_iter().enumerate() {
-                let src = match is_small {
-                    true => piece.picture,
-                    false => self.enlarged(piece),
-                };
-                let src = self.converted(src, narrow);
-                let last = at + 1 == count && (!is_small || whole.1);
-                let (ph, pw) = match is_small {
-                    true => (h / piece.up, w / piece.up),
-                    false => (h, w),
-                };
-                let dst =
-                    *dst.get_or_insert_with(|| self.picture(ph, pw, conv.channels, result_narrow));
-                self.part(&folded, (src, channel), dst, (sum, last, narrow))?;
-                sum = true;
+        let mut onto = onto;
+        if !small.is_empty() {
+            let alone = rest.is_empty();
+            let picture = self.parts(&folded, small, (h / up, w / up), kinds, None, alone)?;
+            let piece = Piece { picture, up };
+            if alone {
+                return Ok(vec![piece]);
             }
-            if is_small && !whole.0 {
-                let up = small.unwrap_or(1);
-                let picture = dst.ok_or("a convolution of nothing")?;
-                if whole.1 {
-                    return Ok(vec![Piece { picture, up }]);
-                }
-                dst = Some(self.enlarged(Piece { picture, up }));
-            }
+            onto = Some(self.enlarged(piece));
         }
-        let picture = dst.ok_or("a convolution of nothing")?;
-        if !onednn::fuses(folded.act) {
-            self.plan.steps.push(Step {
-                work: Work::Act(folded.act),
-                src: picture,
-                dst: picture,
-            });
-        }
+        let picture = self.parts(&folded, rest, (h, w), kinds, onto, true)?;
         Ok(vec![Piece { picture, up: 1 }])
+    }
+
+    /// The sum of the convolutions of pictures that stand side by side, each from a channel on; added to `onto` where
+    /// there is one. What `finishes` the convolution has bias and activation. `kinds`: whether pictures and weights
+    /// are bf16, whether the result is.
+    fn parts(
+        &mut self,
+        folded: &Folded,
+        parts: Vec<(usize, usize)>,
+        (h, w): (usize, usize),
+        (narrow, result_narrow): (bool, bool),
+        onto: Option<usize>,
+        finishes: bool,
+    ) -> Result<usize> {
+        let dst = match onto {
+            Some(picture) => picture,
+            None => self.picture(h, w, folded.conv.channels, result_narrow),
+        };
+        let count = parts.len();
+        for (i, (src, channel)) in parts.into_iter().enumerate() {
+            let src = self.converted(src, narrow);
+            let sum = i > 0 || onto.is_some();
+            let last = finishes && i + 1 == count;
+            self.part(folded, (src, channel), dst, (sum, last, narrow))?;
+        }
+        if finishes && !onednn::fuses(folded.act) {
+            self.step(Work::Act(folded.act), dst, dst);
+        }
+        Ok(dst)
     }
 
     /// The convolution of one picture with its part of the weights, channels from `channel` on; the `last` part has
@@ -596,13 +579,12 @@ impl<'a> Compiler<'a> {
         };
         let bias = folded.bias.clone().filter(|_| last);
         let packed = Packed::new(shape, &weight, bias, extras)?;
-        self.push_conv(packed, sum, src, dst);
+        self.push_conv(packed, src, dst);
         Ok(())
     }
 
-    fn push_conv(&mut self, packed: Packed, sum: bool, src: usize, dst: usize) {
+    fn push_conv(&mut self, packed: Packed, src: usize, dst: usize) {
         self.plan.convs.push(Arc::new(packed));
-        self.sums.push(sum);
         let work = Work::Conv(self.plan.convs.len() - 1);
         self.step(work, src, dst);
     }
@@ -627,7 +609,7 @@ impl<'a> Compiler<'a> {
         };
         let dst = self.picture(h, w, conv.channels, false);
         let packed = Packed::transposed(shape, &folded.weight, narrow)?;
-        self.push_conv(packed, false, src, dst);
+        self.push_conv(packed, src, dst);
         let bias = folded.bias.unwrap_or_else(|| vec![0.; conv.channels]);
         self.step(Work::BiasAct(bias, folded.act), dst, dst);
         let picture = self.converted(dst, result_narrow);
@@ -869,5 +851,125 @@ fn plain<T: Number + Pod>(
         Work::Add => kernels::add(y, x),
         Work::Place(channel) => kernels::place(x, from.c, y, to.c, *channel),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+    use crate::net::{
+        engine::eager::Eager,
+        graph::{Conv, RELU, Value},
+        params::{normal, stream},
+    };
+
+    const NORM: NormKind = NormKind::Batch { eps: 1e-3 };
+
+    /// The plan of a graph on a picture of 8 x 12 makes what step-by-step execution makes.
+    fn agrees(name: &str, build: impl Fn(&mut Graph, Value)) {
+        if onednn::version().is_err() {
+            return;
+        }
+        let (mut graph, x) = Graph::new(3);
+        build(&mut graph, x);
+        let params = Params::seeded(&graph, 1, &Device::Cpu).unwrap();
+        let mut noise = stream(2, name);
+        let input: Vec<f32> = (0..8 * 12 * 3).map(|_| normal(&mut noise)).collect();
+        let x = Tensor::from_slice(&input, (1, 8, 12, 3), &Device::Cpu).unwrap();
+        let eager = Eager {
+            graph: &graph,
+            params: &params,
+            bf16: false,
+        };
+        let wanted = eager.evaluate(&x).unwrap().flatten_all().unwrap();
+        let wanted = wanted.to_vec1::<f32>().unwrap();
+        let plan = Arc::new(Plan::compile(&graph, &params, (8, 12), false).unwrap());
+        let mut worker = Worker::new(plan).unwrap();
+        for _ in 0..2 {
+            let made = worker.run(&input).unwrap();
+            assert_eq!(made.len(), wanted.len(), "{name}");
+            for (made, wanted) in made.iter().zip(&wanted) {
+                assert!((made - wanted).abs() < 1e-4, "{name}: {made}, not {wanted}");
+            }
+        }
+    }
+
+    fn point(name: &str, channels: usize) -> Conv {
+        Conv::same(name, channels, 1)
+    }
+
+    #[test]
+    fn joined_pictures_are_convolved_one_by_one() {
+        agrees("small and large", |g, x| {
+            let small = g.max_pool(x);
+            let small = g.up(small, 2);
+            let both = g.cat(small, x);
+            g.conv(both, point("a", 5).act(Act::Leaky(0.2)));
+        });
+        agrees("small alone, then tanh", |g, x| {
+            let small = g.max_pool(x);
+            let small = g.up(small, 2);
+            g.conv(small, point("a", 5).act(Act::Tanh));
+        });
+        agrees("3 x 3 of an enlarged and a plain one", |g, x| {
+            let small = g.max_pool(x);
+            let small = g.up(small, 2);
+            let both = g.cat(x, small);
+            let y = g.conv(both, Conv::same("a", 4, 3).act(RELU));
+            let pooled = g.max_pool(both);
+            let mean = g.mean(pooled);
+            let mean = g.conv(mean, point("b", 4));
+            g.add(y, mean);
+        });
+    }
+
+    #[test]
+    fn what_needs_one_picture_gets_one() {
+        agrees("depthwise and group norm of joined ones", |g, x| {
+            let y = g.conv(x, point("a", 5));
+            let both = g.cat(x, y);
+            let y = g.conv(both, Conv::same("b", 8, 3).groups(8));
+            let both = g.cat(y, both);
+            let kind = NormKind::Group {
+                groups: 4,
+                eps: 1e-5,
+            };
+            g.norm(both, "n", kind, Act::Leaky(0.2));
+        });
+        agrees("joined ones come out", |g, x| {
+            let small = g.max_pool(x);
+            let small = g.up(small, 2);
+            g.cat(small, x);
+        });
+    }
+
+    #[test]
+    fn sums_do_not_disturb_what_is_still_read() {
+        agrees("residual, and the original later", |g, x| {
+            let x = g.conv(x, point("in", 6).act(RELU));
+            let y = g.layer(x, Conv::same("a", 6, 3), Some(NORM), Act::Relu6);
+            let y = g.layer(y, point("b", 6), Some(NORM), Act::None);
+            let sum = g.add(y, x);
+            let again = g.layer(sum, point("c", 6), Some(NORM), Act::None);
+            let sum = g.add(again, sum);
+            let both = g.cat(sum, x);
+            g.conv(both, point("out", 2).act(Act::Tanh));
+        });
+        agrees("activations of one picture, two ways", |g, x| {
+            let a = g.act(x, RELU);
+            let b = g.act(x, Act::Leaky(0.5));
+            let both = g.cat(a, b);
+            let y = g.norm(both, "n", NORM, Act::Relu6);
+            let y = g.conv(y, Conv::new("a", 4, Window::new(4, 2, 1)));
+            let y = g.act(y, RELU);
+            g.conv(
+                y,
+                Conv::new("b", 3, Window::new(4, 2, 1))
+                    .transposed()
+                    .act(RELU),
+            );
+        });
     }
 }
