@@ -12,7 +12,7 @@ use autochrome::{
         checkpoint::Checkpoint,
         engine::{
             Engine,
-            eager::Eager,
+            eager::{Eager, Wanted},
             plan::{Plan, Worker},
         },
         graph::{Graph, Op},
@@ -134,19 +134,38 @@ fn realistic(arch: &Arch) -> (Graph, Params) {
     (graph, params)
 }
 
-fn network(graph: &Graph, params: &Params, engine: Engine) -> Network {
+fn place(device: &Device, engine: Engine) -> Place {
+    Place {
+        device: device.clone(),
+        engine,
+        words: format!("{engine} on {:?}", device.location()),
+        warning: None,
+    }
+}
+
+fn cpu(engine: Engine) -> Place {
+    place(&Device::Cpu, engine)
+}
+
+/// Every place that this build and machine have: the CPU's engines, and a GPU where there is one.
+fn places() -> Vec<Place> {
+    let mut devices = vec![Device::Cpu];
+    devices.extend(DeviceChoice::Cuda(0).open().ok().map(|(device, _)| device));
+    let of = |device: &Device| -> Vec<Place> {
+        let engines = Engine::present(device).into_iter();
+        engines.map(|engine| place(device, engine)).collect()
+    };
+    devices.iter().flat_map(of).collect()
+}
+
+/// The network with these parameters on that place.
+fn network(graph: &Graph, params: &Params, place: Place) -> Network {
     let model = Model {
         graph: graph.clone(),
-        params: Params::given(graph, &params.values().unwrap(), &Device::Cpu).unwrap(),
+        params: Params::given(graph, &params.values().unwrap(), &place.device).unwrap(),
         size: 128,
         gain: 1.,
         label: String::new(),
-    };
-    let place = Place {
-        device: Device::Cpu,
-        engine,
-        words: String::new(),
-        warning: None,
     };
     Network::new(model, place)
 }
@@ -195,19 +214,53 @@ fn every_engine_makes_the_same_pictures_of_every_generator() {
     for arch in ARCHS {
         let (graph, params) = realistic(arch);
         let thumbs = thumbs(2, 160, 128);
-        for engine in Engine::present(&Device::Cpu) {
-            let mut model = network(&graph, &params, engine);
+        for place in places() {
+            let what = format!("{} by {}", arch.name, place.words);
+            let narrow = place.engine == Engine::Plan { bf16: true };
+            let mut model = network(&graph, &params, place);
             let maps = model.predict(&thumbs).unwrap();
-            assert_eq!(model.take_warnings(), [""; 0], "{} on {engine}", arch.name);
-            let narrow = engine == Engine::Plan { bf16: true };
+            assert_eq!(model.take_warnings(), [""; 0], "{what}");
             for (thumb, map) in thumbs.iter().zip(&maps) {
-                let what = format!("{} on {engine}", arch.name);
-                judge(
-                    &what,
-                    narrow,
-                    thumb,
-                    map,
-                    &reference(&graph, &params, 1., thumb),
+                let theirs = reference(&graph, &params, 1., thumb);
+                judge(&what, narrow, thumb, map, &theirs);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_device_learns_the_same_from_the_same() {
+    for arch in ARCHS {
+        let (graph, params) = realistic(arch);
+        let gradients = |device: &Device| {
+            let params = Params::given(&graph, &params.values().unwrap(), device).unwrap();
+            let l = numbers::random(&[2, 64, 64, 1], "l")
+                .to_device(device)
+                .unwrap();
+            let bf16 = false;
+            let eager = Eager {
+                graph: &graph,
+                params: &params,
+                bf16,
+            };
+            let pass = eager.learn(&l, &mut stream(1, "noise")).unwrap();
+            let grad = numbers::random(pass.output().dims(), "g")
+                .to_device(device)
+                .unwrap();
+            pass.backward(&grad, Wanted::Parameters).unwrap()
+        };
+        let ours = gradients(&Device::Cpu);
+        assert_eq!(ours.len(), params.trained().len(), "{}", arch.name);
+        for place in places().iter().filter(|place| !place.device.is_cpu()) {
+            for (name, theirs) in gradients(&place.device) {
+                let (ours, theirs) = (values(&ours[&name]), values(&theirs));
+                let largest = ours.iter().fold(0f32, |most, v| most.max(v.abs()));
+                let apart = numbers::apart(&ours, &theirs);
+                assert!(
+                    apart <= 1e-3 * largest,
+                    "{} {name} by {}: {apart} of {largest}",
+                    arch.name,
+                    place.words
                 );
             }
         }
@@ -308,14 +361,14 @@ fn sizes_of_pictures_may_alternate() {
         let alone: Vec<AbMap> = all
             .iter()
             .map(|thumb| {
-                let mut fresh = network(&graph, &params, engine);
+                let mut fresh = network(&graph, &params, cpu(engine));
                 fresh
                     .predict(std::slice::from_ref(thumb))
                     .unwrap()
                     .remove(0)
             })
             .collect();
-        let mut model = network(&graph, &params, engine);
+        let mut model = network(&graph, &params, cpu(engine));
         for _ in 0..2 {
             assert!(
                 model.predict(&all).unwrap() == alone,

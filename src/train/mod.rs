@@ -161,6 +161,12 @@ impl Config {
         Ok(())
     }
 
+    /// The number of parts of a batch that would keep more of `threads` busy than [`Config::shards`] does, if any.
+    fn better_shards(&self, threads: usize) -> Option<usize> {
+        let whole = (self.shards + 1..=threads).rev();
+        whole.into_iter().find(|n| self.batch.is_multiple_of(*n))
+    }
+
     /// Learning rate at a step (from 0), before the factor of given parameters.
     pub fn rate_at(&self, step: u64) -> f64 {
         let rise = ((step + 1) as f64 / self.warmup.max(1) as f64).min(1.);
@@ -246,6 +252,7 @@ pub fn run(
     let folder = job.folder();
     let state = folder.join("state.safetensors");
     let place = job.device.place(Precision::F32)?;
+    let on_cpu = place.device.is_cpu();
     let mut trainer = Trainer::new(config, job.init.as_deref(), place.device)?;
     match (state.exists(), job.resume) {
         (true, true) => trainer.restore(&state)?,
@@ -265,6 +272,12 @@ pub fn run(
         split.test.len()
     )));
     tell(Event::Note(format!("training on {}", place.words)));
+    if on_cpu && let Some(better) = config.better_shards(rayon::current_num_threads()) {
+        tell(Event::Note(format!(
+            "with {} parts a batch this run keeps {0} threads busy; --set shards={better} would keep {better} (and learn otherwise: it belongs to the run)",
+            config.shards
+        )));
+    }
     for (path, why) in &split.skipped {
         tell(Event::Warning(format!("skipped {}: {why}", shown(path))));
     }
