@@ -98,11 +98,11 @@ fn reference(graph: &Graph, params: &Params, gain: f32, thumb: &Thumb) -> AbMap 
 
 /// The name of the last convolution.
 fn head(graph: &Graph) -> &str {
-    let names = graph.nodes().iter().filter_map(|node| match &node.op {
+    let mut names = graph.nodes().iter().filter_map(|node| match &node.op {
         Op::Conv(conv) => Some(&conv.name[..]),
         _ => None,
     });
-    names.last().unwrap()
+    names.next_back().unwrap()
 }
 
 /// A fresh generator: statistics that are not those of a fresh one, and a head as strong as a trained one's, 16 CIE

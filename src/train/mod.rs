@@ -272,6 +272,9 @@ pub fn run(
         split.test.len()
     )));
     tell(Event::Note(format!("training on {}", place.words)));
+    for warning in trainer.take_warnings() {
+        tell(Event::Warning(warning));
+    }
     if on_cpu && let Some(better) = config.better_shards(rayon::current_num_threads()) {
         tell(Event::Note(format!(
             "with {} parts a batch this run keeps {0} threads busy; --set shards={better} would keep {better} (and learn otherwise: it belongs to the run)",

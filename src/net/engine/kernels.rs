@@ -548,7 +548,10 @@ type Lanes = [f32; LANES];
 /// Gradient of a depthwise convolution with respect to its weights `[c, 1, k, k]`, for k 3 or 5 and `c` a multiple of
 /// 16; `None` for others.
 pub fn depthwise_weights(x: &[f32], grad: &[f32], shape: Shape) -> Option<Vec<f32>> {
-    if shape.groups != shape.inputs || shape.groups != shape.outputs || shape.inputs % LANES != 0 {
+    if shape.groups != shape.inputs
+        || shape.groups != shape.outputs
+        || !shape.inputs.is_multiple_of(LANES)
+    {
         return None;
     }
     match shape.window.size {

@@ -117,7 +117,9 @@ impl Engine {
     /// The best engine for `device`, and why it is not a better one.
     pub fn choose(device: &Device, precision: Precision) -> (Self, Option<String>) {
         if !device.is_cpu() {
-            return (Self::Eager, None);
+            let only_cpus = "the network runs in f32: bf16 is for CPUs and for training";
+            let asked = (precision == Precision::Bf16).then(|| only_cpus.into());
+            return (Self::Eager, asked);
         }
         let bf16 = match precision {
             Precision::Auto => cpu_has_bf16(),
@@ -135,7 +137,7 @@ impl Engine {
             Err(why) => (
                 Self::Eager,
                 Some(format!(
-                    "the network runs on candle's own convolutions, many times slower than on oneDNN, which is not to be had ({why}); install libdnnl2 or libdnnl3, or name the library in {}",
+                    "the network runs on candle's own convolutions, several times slower than on oneDNN, which is not to be had ({why}); install libdnnl2 or libdnnl3, or name the library in {}",
                     onednn::VARIABLE
                 )),
             ),
