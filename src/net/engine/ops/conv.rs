@@ -115,7 +115,7 @@ impl Operation for Conv {
 
     #[cfg(feature = "cudnn")]
     fn cuda(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        let y = super::cuda::conv(inputs[0], inputs[1], self.geometry)?;
+        let y = crate::net::engine::cuda::conv(inputs[0], inputs[1], self.geometry)?;
         portable::bias_act(&y, inputs.get(2).copied(), self.act)
     }
 
@@ -188,7 +188,7 @@ impl Operation for ConvData {
 
     #[cfg(feature = "cudnn")]
     fn cuda(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        super::cuda::conv_data(inputs[0], inputs[1], self.geometry, self.size)
+        crate::net::engine::cuda::conv_data(inputs[0], inputs[1], self.geometry, self.size)
     }
 
     fn backward(&self, back: &Back) -> Result<Grads> {
@@ -256,7 +256,7 @@ impl Operation for ConvWeights {
 
     #[cfg(feature = "cudnn")]
     fn cuda(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        super::cuda::conv_weights(inputs[0], inputs[1], self.geometry)
+        crate::net::engine::cuda::conv_weights(inputs[0], inputs[1], self.geometry)
     }
 
     fn backward(&self, back: &Back) -> Result<Grads> {
