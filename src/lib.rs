@@ -15,8 +15,8 @@
 //! | [`frame`] | what travels on each edge; small plain pictures | `media`'s opaque `Picture` and `Packet` |
 //! | [`color`] | L, a, b, Y', Cb, Cr and network units, each conversion beside its inverse | nothing |
 //! | [`stage`] | threads, bounded edges, meters, first failure | `frame` |
-//! | [`media`] | ffmpeg: sources, sinks, pictures; `media/ffi.rs` holds the `unsafe` | `frame`, `color` |
-//! | [`net`] | tensors: generators as graphs, the engines that run them, checkpoints, devices | `frame`, `color` |
+//! | [`media`] | ffmpeg: sources, sinks, pictures; its `unsafe` is in `media/ffi` | `frame`, `color` |
+//! | [`net`] | tensors: generators as graphs, the engines that run them (their `unsafe` is in `onednn` and `cudnn`), checkpoints, devices | `frame`, `color` |
 //! | [`temporal`] | colour over time | `frame` |
 //! | [`controls`] | please finish, stop at once, where is it now | `error` |
 //! | [`colorize`] | the stages | all of the above |

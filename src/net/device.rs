@@ -106,7 +106,7 @@ impl DeviceChoice {
                 Err(None) => Err(Error::model(
                     format!("on {self}"),
                     format!(
-                        "{NO_CUDA}; build one that has it with: cargo build --release --features cuda"
+                        "{NO_CUDA}; build one that has it with: cargo build --release --features cuda,cudnn"
                     ),
                 )),
                 Err(Some(why)) => Err(Error::model(
