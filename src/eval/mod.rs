@@ -18,7 +18,7 @@ use crate::{
     net::{self, Colorizer, DeviceChoice, Precision},
     train::{
         Config,
-        data::{self, Sample, Split, Stock},
+        data::{Photo, Sample, ScanOptions, Split, Stock},
     },
 };
 
@@ -40,7 +40,7 @@ impl Exam {
             height as u32,
             imageops::FilterType::Triangle,
         );
-        let Sample { l, ab } = Sample::new(&small, Stock::Ideal);
+        let Sample { l, ab, .. } = Sample::new(&small, Stock::Ideal);
         let mut a: Vec<f32> = ab.into_iter().map(color::ab_from_network).collect();
         let b = a.split_off(width * height);
         let l = l.into_iter().map(color::l_from_network).collect();
@@ -181,8 +181,15 @@ pub struct Report {
 /// The model or the photographs cannot be had; [`Error::Input`] where the test part is empty.
 pub fn run(options: &EvalOptions) -> Result<Report> {
     let settings = net::info(&options.model)?.trained["settings"].clone();
-    let trained: Config = serde_json::from_value(settings).unwrap_or_default();
-    let split = Split::scan(&options.photos, trained.held_out, trained.seed)?;
+    // One by one: a model keeps its split also where other settings have changed their names since.
+    let mut trained = Config::default();
+    trained.seed = settings["seed"].as_u64().unwrap_or(trained.seed);
+    trained.held_out = settings["held_out"].as_f64().unwrap_or(trained.held_out);
+    trained.size = settings["size"]
+        .as_u64()
+        .map_or(trained.size, |size| size as usize);
+    let scan = ScanOptions::new(&options.photos, trained.held_out, trained.seed, 1);
+    let split = Split::scan(&scan, &mut |_, _| ())?;
     let mut model = net::load(&options.model, &options.device, options.precision)?;
     // A model that looks at no pixels is judged at the size that the trainer would use.
     let size = |w, h| {
@@ -190,9 +197,9 @@ pub fn run(options: &EvalOptions) -> Result<Report> {
             .thumb_size(w, h)
             .unwrap_or_else(|| net::thumb_size(trained.size, 16, w, h))
     };
-    let exams = |photos: &[PathBuf]| -> Vec<Exam> {
-        let open = |path: &PathBuf| {
-            let photo = data::open(path).ok()?;
+    let exams = |photos: &[Photo]| -> Vec<Exam> {
+        let open = |photo: &Photo| {
+            let photo = photo.open().ok()?;
             let (w, h) = photo.dimensions();
             Some(Exam::new(&photo, size(w as usize, h as usize)))
         };

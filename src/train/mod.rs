@@ -27,7 +27,7 @@ use crate::{
     net::{self, DeviceChoice, Precision, checkpoint, patchgan::PatchGanConfig},
     stage::Stages,
 };
-use data::{Loader, LoaderOptions, Split};
+use data::{Augment, Loader, LoaderOptions, Phase, Photo, ScanOptions, Split, stratified};
 use journal::{Journal, Losses, publish};
 use objective::OBJECTIVES;
 pub use trainer::Trainer;
@@ -71,10 +71,8 @@ pub struct Config {
     pub ema: f64,
     /// Share of the photographs held out for validation, and again for test.
     pub held_out: f64,
-    /// Smallest crop as a share of a photograph's short side.
-    pub smallest_crop: f64,
-    /// Whether the input is now and then a luma or a blue-heavy mix instead of true lightness, as films have it.
-    pub film_stocks: bool,
+    /// What is done to photographs: crops, mirrors, and the look of old film.
+    pub augment: Augment,
     /// Steps between two looks at the validation photographs, each with a sheet and a saved state.
     pub check_every: u64,
     /// Photographs in such a look.
@@ -107,8 +105,7 @@ impl Default for Config {
             critic: PatchGanConfig::default(),
             ema: 0.999,
             held_out: 0.03,
-            smallest_crop: 0.7,
-            film_stocks: true,
+            augment: Augment::default(),
             check_every: 1000,
             check_photos: 120,
             bf16: false,
@@ -142,12 +139,7 @@ impl Config {
         if !(0.0..1.0).contains(&self.ema) || !(0.0..=1.0).contains(&self.constant) {
             return usage("ema must be within 0..1, constant within 0..=1".into());
         }
-        if !(self.smallest_crop > 0. && self.smallest_crop <= 1.) {
-            return usage(format!(
-                "smallest_crop {} is not above 0 and at most 1",
-                self.smallest_crop
-            ));
-        }
+        self.augment.validate()?;
         if self.cache_mb > usize::MAX >> 20 {
             return usage(format!(
                 "cache_mb {} is not within 0..={}",
@@ -159,6 +151,11 @@ impl Config {
             return usage("steps and check_every must be at least 1".into());
         }
         Ok(())
+    }
+
+    /// Short side below which a photograph is too small: half of a crop.
+    fn least_side(&self) -> u32 {
+        (self.size / 2) as u32
     }
 
     /// The number of parts of a batch that would keep more of `threads` busy than [`Config::shards`] does, if any.
@@ -211,8 +208,8 @@ pub struct Trained {
     pub gain: f32,
     /// Figures on the validation photographs.
     pub validation: Figures,
-    /// Photographs that could not be used.
-    pub skipped: Vec<PathBuf>,
+    /// Names of photographs that could not be used, with the reason.
+    pub skipped: Vec<(String, String)>,
 }
 
 /// What a run reports as it goes.
@@ -264,12 +261,19 @@ pub fn run(
         }
         (false, _) => {}
     }
-    let split = Split::scan(&job.photos, config.held_out, config.seed)?;
+    let scan = ScanOptions::new(
+        &job.photos,
+        config.held_out,
+        config.seed,
+        config.least_side(),
+    );
+    let split = Split::scan(&scan, &mut |_, _| ())?;
     tell(Event::Note(format!(
-        "{} photographs to learn from, {} for validation, {} for test",
+        "{} photographs to learn from, {} for validation, {} for test; left out: {}",
         split.train.len(),
         split.validation.len(),
-        split.test.len()
+        split.test.len(),
+        split.left_out
     )));
     tell(Event::Note(format!("training on {}", place.words)));
     for warning in trainer.take_warnings() {
@@ -281,8 +285,8 @@ pub fn run(
             config.shards
         )));
     }
-    for (path, why) in &split.skipped {
-        tell(Event::Warning(format!("skipped {}: {why}", shown(path))));
+    for (name, why) in &split.skipped {
+        tell(Event::Warning(format!("skipped {name}: {why}")));
     }
     fs::create_dir_all(&folder).map_err(|e| Error::output(shown(&folder), io_sentence(&e)))?;
     let exams = exams(
@@ -300,11 +304,8 @@ pub fn run(
         tell,
     };
     let damaged = run.learn(&split.train, stop)?;
-    for path in &damaged {
-        (run.tell)(Event::Warning(format!(
-            "skipped {}: it cannot be decoded",
-            shown(path)
-        )));
+    for (_, why) in &damaged {
+        (run.tell)(Event::Warning(format!("skipped {why}")));
     }
     let (gain, validation) = run.trainer.choose_gain(&run.exams)?;
     run.check(gain)?;
@@ -313,7 +314,7 @@ pub fn run(
         &job.output,
         &checkpoint::bytes(&header, run.trainer.mean(), DType::F16)?,
     )?;
-    let mut skipped: Vec<_> = split.skipped.into_iter().map(|(path, _)| path).collect();
+    let mut skipped = split.skipped;
     skipped.extend(damaged);
     Ok(Trained {
         steps: run.trainer.steps(),
@@ -338,13 +339,15 @@ impl Run<'_> {
     const LOADERS: u64 = 2;
 
     /// All steps; gives the photographs that could not be decoded.
-    fn learn(&mut self, photos: &[PathBuf], stop: &AtomicBool) -> Result<Vec<PathBuf>> {
+    fn learn(&mut self, photos: &[Photo], stop: &AtomicBool) -> Result<Vec<(String, String)>> {
         let config = self.config;
         let options = LoaderOptions {
-            size: config.size,
-            batch: config.batch,
-            smallest_crop: config.smallest_crop,
-            film_stocks: config.film_stocks,
+            phases: vec![Phase {
+                from: 0,
+                size: config.size,
+                batch: config.batch,
+            }],
+            augment: config.augment.clone(),
             seed: config.seed,
             cache: config.cache_mb << 20,
         };
@@ -367,7 +370,7 @@ impl Run<'_> {
         })
     }
 
-    fn steps(&mut self, mut loader: Loader, stop: &AtomicBool) -> Result<Vec<PathBuf>> {
+    fn steps(&mut self, mut loader: Loader, stop: &AtomicBool) -> Result<Vec<(String, String)>> {
         let config = self.config;
         while self.trainer.steps() < config.steps && !stop.load(Ordering::Relaxed) {
             let losses = self.trainer.step(&loader.next_batch()?)?;
@@ -401,15 +404,15 @@ impl Run<'_> {
     }
 }
 
-/// The first `count` photographs that decode, at the size that the network wants.
-fn exams(photos: &[PathBuf], count: usize, stride: usize, size: usize) -> Vec<Exam> {
-    let open = |path: &PathBuf| {
-        let photo = data::open(path).ok()?;
+/// `count` photographs, every source with its share, at the size that the network wants.
+fn exams(photos: &[Photo], count: usize, stride: usize, size: usize) -> Vec<Exam> {
+    let open = |photo: &Photo| {
+        let photo = photo.open().ok()?;
         let (w, h) = photo.dimensions();
         Some(Exam::new(
             &photo,
             net::thumb_size(size, stride, w as usize, h as usize),
         ))
     };
-    photos.iter().filter_map(open).take(count).collect()
+    stratified(photos, count).iter().filter_map(open).collect()
 }

@@ -134,6 +134,7 @@ impl Bench {
             batch: Batch {
                 l: random(&[BATCH, SIZE, SIZE, 1], "l"),
                 ab: random(&[BATCH, SIZE, SIZE, 2], "ab"),
+                true_l: random(&[BATCH, SIZE, SIZE, 1], "true_l"),
             },
         }
     }
