@@ -4,6 +4,7 @@ mod colorize;
 mod completions;
 mod eval;
 mod info;
+mod pack;
 mod summary;
 mod train;
 mod ui;
@@ -20,6 +21,7 @@ Examples:
   autochrome colorize reel1.avi reel2.avi -o colored/
   autochrome colorize film.mp4 --start 60 --duration 10 --preview sheet.png
   autochrome train ~/photos -o model.safetensors
+  autochrome pack ~/photos ~/films -o all.pack --size 144 --fit 40M
   autochrome colorize film.mp4 --model model.safetensors
   autochrome info film.mp4
 
@@ -57,6 +59,8 @@ enum Verb {
     Train(train::TrainArgs),
     /// Measure a model on held-out photographs
     Eval(eval::EvalArgs),
+    /// Put pictures to train on into one small file
+    Pack(pack::PackArgs),
     /// Tell what a film or a model is
     Info(info::InfoArgs),
     /// Print a completion script for a shell
@@ -89,6 +93,7 @@ impl Cli {
             Verb::Colorize(args) => args.run(&ui),
             Verb::Train(args) => args.run(&ui),
             Verb::Eval(args) => args.run(),
+            Verb::Pack(args) => args.run(&ui),
             Verb::Info(args) => args.run(),
             Verb::Completions(args) => args.run(),
         }

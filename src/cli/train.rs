@@ -25,7 +25,7 @@ use crate::{
 /// Train a generator on colour photographs.
 #[derive(Args, Clone, Debug)]
 pub struct TrainArgs {
-    /// Folders of photographs (JPEG, PNG, WebP), searched to any depth
+    /// Folders of photographs (JPEG, PNG, WebP) and colour films, searched to any depth; files; packs
     #[arg(required = true)]
     pub photos: Vec<PathBuf>,
     /// Model file to write; log, sheets and state go to a folder NAME.run beside it

@@ -304,8 +304,8 @@ pub fn run(
         tell,
     };
     let damaged = run.learn(&split.train, stop)?;
-    for (_, why) in &damaged {
-        (run.tell)(Event::Warning(format!("skipped {why}")));
+    for (name, why) in &damaged {
+        (run.tell)(Event::Warning(format!("skipped {name}: {why}")));
     }
     let (gain, validation) = run.trainer.choose_gain(&run.exams)?;
     run.check(gain)?;

@@ -5,9 +5,9 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use image::{RgbImage, imageops};
+use image::RgbImage;
 
-use super::Photo;
+use super::{Photo, resize::shrunk};
 use crate::error::Result;
 
 /// Decoded photographs, shrunk to what crops need, kept first come, first kept, until they fill a limit; those beyond
@@ -37,7 +37,7 @@ impl Cache {
         if let Some(picture) = place.get() {
             return Ok(Arc::clone(picture));
         }
-        let picture = Arc::new(shrunk(photo.open()?, self.short_side));
+        let picture = Arc::new(shrunk(photo.open()?, self.short_side)?);
         let size = picture.as_raw().len();
         let room = |kept: usize| kept.checked_add(size).filter(|sum| *sum <= self.limit);
         let reserved = self
@@ -49,25 +49,6 @@ impl Cache {
         }
         Ok(picture)
     }
-}
-
-/// A picture whose short side is at most `short_side`.
-pub(super) fn shrunk(picture: RgbImage, short_side: u32) -> RgbImage {
-    let (w, h) = picture.dimensions();
-    let short = w.min(h);
-    if short <= short_side {
-        return picture;
-    }
-    let scaled = |side: u32| {
-        let side = f64::from(side) * f64::from(short_side) / f64::from(short);
-        (side.round() as u32).max(1)
-    };
-    imageops::resize(
-        &picture,
-        scaled(w),
-        scaled(h),
-        imageops::FilterType::Triangle,
-    )
 }
 
 #[cfg(test)]
@@ -136,18 +117,5 @@ mod tests {
         fs::remove_file(photos[1].name()).unwrap();
         assert_eq!(cache.open(0, &photos[0]).unwrap(), first);
         assert!(cache.open(1, &photos[1]).is_err());
-    }
-
-    #[test]
-    fn large_pictures_are_shrunk_and_small_ones_left_alone() {
-        assert_eq!(
-            shrunk(RgbImage::new(300, 200), 100).dimensions(),
-            (150, 100)
-        );
-        assert_eq!(
-            shrunk(RgbImage::new(200, 301), 100).dimensions(),
-            (100, 151)
-        );
-        assert_eq!(shrunk(RgbImage::new(90, 60), 100).dimensions(), (90, 60));
     }
 }

@@ -10,7 +10,9 @@ use image::{RgbImage, imageops};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Augment, Batch, Photo, Sample, cache::Cache, sampler::Sampler};
+use super::{
+    Augment, Batch, Photo, Sample, cache::Cache, photo::reason, resize::resized, sampler::Sampler,
+};
 use crate::{
     error::{Error, Result},
     frame::Item,
@@ -213,10 +215,10 @@ impl Maker {
         for position in position..position + round {
             let number = self.sampler.photo(position);
             match self.cache.open(number, &self.photos[number]) {
-                Ok(picture) => return Ok(self.drawn(&picture, size, &mut rng)),
+                Ok(picture) => return self.drawn(&picture, size, &mut rng),
                 Err(e) => {
                     let mut skipped = self.skipped.lock().unwrap_or_else(|e| e.into_inner());
-                    skipped.insert(self.photos[number].name(), e.to_string());
+                    skipped.insert(self.photos[number].name(), reason(e));
                 }
             }
         }
@@ -226,7 +228,7 @@ impl Maker {
     }
 
     /// A crop of a picture, mirrored perhaps, on a film that has seen better days.
-    fn drawn(&self, picture: &RgbImage, size: usize, rng: &mut ChaCha8Rng) -> Sample {
+    fn drawn(&self, picture: &RgbImage, size: usize, rng: &mut ChaCha8Rng) -> Result<Sample> {
         let augment = &self.options.augment;
         let (w, h) = picture.dimensions();
         let share = augment.crop + (1. - augment.crop) * rng.random::<f64>();
@@ -235,20 +237,14 @@ impl Maker {
             rng.random_range(0..=w - side),
             rng.random_range(0..=h - side),
         );
-        let crop = imageops::crop_imm(picture, x, y, side, side);
-        let mut crop = imageops::resize(
-            &*crop,
-            size as u32,
-            size as u32,
-            imageops::FilterType::Triangle,
-        );
+        let mut crop = resized(picture, (x, y, side, side), (size as u32, size as u32))?;
         let mirrored: bool = rng.random();
         if mirrored && augment.mirror {
             imageops::flip_horizontal_in_place(&mut crop);
         }
         let mut sample = Sample::new(&crop, augment.stock(rng));
         augment.wear(&mut sample.l, size, rng);
-        sample
+        Ok(sample)
     }
 }
 

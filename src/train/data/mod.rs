@@ -13,6 +13,7 @@
 //! | `sampler` | which picture stands at which position of the endless sequence |
 //! | `stock`, `augment` | the lightness that films have, and the look of old ones |
 //! | `sample` | a picture and a batch as the networks see them |
+//! | `resize` | a part of a picture at another size |
 //! | `cache`, `loader` | batches made ahead, on threads of their own |
 //!
 //! In which part a picture falls depends on its content and the seed alone, not on names, folders, order or other
@@ -27,6 +28,7 @@ mod index;
 mod loader;
 pub mod pack;
 mod photo;
+mod resize;
 mod sample;
 mod sampler;
 mod scan;

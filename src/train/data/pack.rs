@@ -18,8 +18,9 @@ use sha2::{Digest, Sha256};
 
 use super::{
     LeftOut, Photo, ScanOptions, Split,
-    cache::shrunk,
     facts::{Hash, hash_rest},
+    photo::reason,
+    resize::shrunk,
     source, stratified,
 };
 use crate::{
@@ -193,7 +194,7 @@ pub struct Packed {
 
 /// What [`write`] is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum Work {
     /// Reading and judging files.
     Scanning,
     /// Scaling and compressing pictures.
@@ -214,9 +215,9 @@ const A_GO: usize = 64;
 /// # Errors
 /// As [`Split::scan`]; [`Error::Usage`] where not one picture fits; [`Error::Output`] where the file cannot be
 /// written.
-pub fn write(options: &PackOptions, tell: &mut dyn FnMut(Stage, usize, usize)) -> Result<Packed> {
+pub fn write(options: &PackOptions, tell: &mut dyn FnMut(Work, usize, usize)) -> Result<Packed> {
     let scan = ScanOptions::new(&options.inputs, 0., options.seed, LEAST_SIDE);
-    let split = Split::scan(&scan, &mut |done, of| tell(Stage::Scanning, done, of))?;
+    let split = Split::scan(&scan, &mut |done, of| tell(Work::Scanning, done, of))?;
     let mut skipped = split.skipped;
     let usable = split.train.len();
     let packer = Packer {
@@ -225,6 +226,9 @@ pub fn write(options: &PackOptions, tell: &mut dyn FnMut(Stage, usize, usize)) -
         fit: options.fit.unwrap_or(u64::MAX),
     };
     let (quality, pictures) = packer.fitting(&split.train, &mut skipped, tell)?;
+    // A picture that could not be packed at one quality could not at another.
+    skipped.sort();
+    skipped.dedup();
     let bytes = packer.bytes(quality, &pictures)?;
     publish(&options.output, &bytes)?;
     Ok(Packed {
@@ -252,7 +256,7 @@ impl Packer {
         &self,
         photos: &[Photo],
         skipped: &mut Vec<(String, String)>,
-        tell: &mut dyn FnMut(Stage, usize, usize),
+        tell: &mut dyn FnMut(Work, usize, usize),
     ) -> Result<(u8, Vec<Small>)> {
         let probed = stratified(photos, PROBED);
         let likely = |quality: &&u8| {
@@ -285,7 +289,7 @@ impl Packer {
         photos: &[Photo],
         quality: u8,
         skipped: &mut Vec<(String, String)>,
-        tell: &mut dyn FnMut(Stage, usize, usize),
+        tell: &mut dyn FnMut(Work, usize, usize),
     ) -> Vec<Small> {
         let mut all = Vec::with_capacity(photos.len());
         for (number, go) in photos.chunks(A_GO).enumerate() {
@@ -293,10 +297,10 @@ impl Packer {
             for (photo, small) in go.iter().zip(small) {
                 match small {
                     Ok(bytes) => all.push((photo.clone(), bytes)),
-                    Err(e) => skipped.push((photo.name(), e.to_string())),
+                    Err(e) => skipped.push((photo.name(), reason(e))),
                 }
             }
-            tell(Stage::Packing, number * A_GO + go.len(), photos.len());
+            tell(Work::Packing, number * A_GO + go.len(), photos.len());
         }
         all
     }
@@ -326,7 +330,7 @@ impl Packer {
 
     /// A photo as lossy WebP.
     fn small(&self, photo: &Photo, quality: u8) -> Result<Vec<u8>> {
-        let picture = shrunk(photo.open()?, self.size);
+        let picture = shrunk(photo.open()?, self.size)?;
         let encoder = webp::Encoder::from_rgb(picture.as_raw(), picture.width(), picture.height());
         let encoded = encoder.encode_simple(false, quality.into());
         let failed = |e| Error::internal("pack", format!("{}: {e:?}", photo.name()));

@@ -127,3 +127,11 @@ pub(super) fn decode(bytes: &[u8]) -> std::result::Result<RgbImage, String> {
     let reader = reader.with_guessed_format().map_err(|e| e.to_string())?;
     Ok(reader.decode().map_err(|e| e.to_string())?.into_rgb8())
 }
+
+/// What is wrong, without the file's name, which stands before it already.
+pub(super) fn reason(error: Error) -> String {
+    match error {
+        Error::Input { why, .. } => why,
+        other => other.to_string(),
+    }
+}

@@ -17,7 +17,7 @@ use super::{
     filter::{self, Seen},
     index::{self, Findings, Index, Stamp},
     pack::Pack,
-    photo::{Place, decode},
+    photo::{Place, decode, reason},
     source,
 };
 use crate::error::{Error, Result, io_sentence, shown};
@@ -225,14 +225,6 @@ impl Item {
                 )])
             }
         }
-    }
-}
-
-/// What is wrong, without the file's name, which stands before it already.
-fn reason(error: Error) -> String {
-    match error {
-        Error::Input { why, .. } => why,
-        other => other.to_string(),
     }
 }
 
