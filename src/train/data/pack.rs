@@ -260,6 +260,9 @@ impl Packer {
     ) -> Result<(u8, Vec<Small>)> {
         let probed = stratified(photos, PROBED);
         let likely = |quality: &&u8| {
+            if self.fit == u64::MAX {
+                return true;
+            }
             let sizes = probed
                 .par_iter()
                 .filter_map(|p| self.small(p, **quality).ok());
