@@ -22,11 +22,11 @@ use serde_json::{Value, json};
 
 #[path = "common/numbers.rs"]
 mod numbers;
-use numbers::{again, agree, random, sine, values};
+use numbers::{again, agree, random, settings, sine, values};
 
-/// A fresh generator with its default settings, and its parameters.
+/// A fresh generator and its parameters.
 fn fresh(arch: &Arch) -> (Graph, Params) {
-    let graph = (arch.graph)(&(arch.defaults)()).unwrap();
+    let graph = (arch.graph)(&settings(arch)).unwrap();
     let params = Params::seeded(&graph, 1, &Device::Cpu).unwrap();
     (graph, params)
 }
@@ -117,11 +117,19 @@ fn every_parameter_of_every_generator_gets_a_gradient() {
     }
 }
 
-/// The generators whose training is what they do in use: without dropout, and not `lite`, whose batch norms see the
-/// batch in training alone.
+/// The generators whose training is what they do in use: without dropout, and without batch norms, which see the batch
+/// in training alone.
 #[test]
 fn gradients_are_those_that_candle_finds_by_itself() {
-    for (name, settings) in [("unet", json!({ "dropout": 0. })), ("squeeze", json!({}))] {
+    let all = [
+        (
+            "unet",
+            json!({ "norm": "group", "channels": 16, "dropout": 0. }),
+        ),
+        ("resnet", json!({ "norm": "group", "channels": 16 })),
+        ("squeeze", json!({})),
+    ];
+    for (name, settings) in all {
         let graph = (net::arch(name).unwrap().graph)(&settings).unwrap();
         let params = Params::seeded(&graph, 1, &Device::Cpu).unwrap();
         let side = 2 * graph.stride();
@@ -215,7 +223,7 @@ fn wave(name: &str, shape: &[usize]) -> Tensor {
     let is = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     let (scale, shift) = match shape {
         [_, i, h, w] if name.ends_with("weight") => ((2. / (i * h * w) as f64).sqrt(), 0.),
-        _ if is(&["norm.weight", "bn.weight", "running_var"]) => (0.1, 1.),
+        _ if is(&["weight", "running_var"]) => (0.1, 1.),
         _ if is(&["bias", "running_mean"]) => (0.1, 0.),
         _ => (1., 0.),
     };
@@ -512,7 +520,7 @@ fn file_of(arch: &Arch, color: &str) -> Vec<u8> {
     let (_, params) = fresh(arch);
     let header = Header {
         arch: arch.name.into(),
-        network: (arch.defaults)(),
+        network: settings(arch),
         color: color.into(),
         size: 64,
         gain: 1.5,

@@ -45,7 +45,7 @@ fn tiny(steps: u64) -> Config {
         batch: 4,
         steps,
         warmup: 2,
-        critic: serde_json::from_value(json!({ "channels": 8, "layers": 1 })).unwrap(),
+        critic: serde_json::from_value(json!({ "channels": 8, "receptive": 16 })).unwrap(),
         held_out: 0.1,
         check_every: 1000,
         ..Config::default()
@@ -429,7 +429,7 @@ fn settings_out_of_range_are_refused_by_name() {
 fn a_discriminator_that_is_too_deep_for_the_size_is_refused() {
     let folder = photos(20);
     let config = Config {
-        critic: serde_json::from_value(json!({ "channels": 8, "layers": 3 })).unwrap(),
+        critic: serde_json::from_value(json!({ "channels": 8, "receptive": 70 })).unwrap(),
         ..tiny(1)
     };
     let error = train::run(
@@ -440,7 +440,7 @@ fn a_discriminator_that_is_too_deep_for_the_size_is_refused() {
     )
     .unwrap_err();
     assert!(
-        matches!(&error, Error::Usage(why) if why.contains("fewer layers")),
+        matches!(&error, Error::Usage(why) if why.contains("smaller receptive field")),
         "{error}"
     );
 }

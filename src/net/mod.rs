@@ -17,6 +17,7 @@ pub mod lite;
 mod model;
 pub mod params;
 pub mod patchgan;
+pub mod resnet;
 pub mod squeeze;
 pub mod unet;
 
@@ -94,6 +95,20 @@ pub const ARCHS: &[Arch] = &[
         about: "pix2pix U-Net: the classic, 4x4 convolutions, skip connections at every size",
         defaults: || settings(&unet::UNetConfig::default()),
         graph: |config| unet::graph(&parsed(config)?),
+        pretrained: None,
+    },
+    Arch {
+        name: "encoder-decoder",
+        about: "the same without skip connections, as the paper compares it with: all goes through the narrowest",
+        defaults: || settings(&unet::UNetConfig::default()),
+        graph: |config| unet::encoder_decoder(&parsed(config)?),
+        pretrained: None,
+    },
+    Arch {
+        name: "resnet",
+        about: "residual generator of CycleGAN: full size, blocks at a quarter of it; the most arithmetic",
+        defaults: || settings(&resnet::ResNetConfig::default()),
+        graph: |config| resnet::graph(&parsed(config)?),
         pretrained: None,
     },
     Arch {

@@ -133,8 +133,8 @@ impl Trainer {
         let least = config.critic.smallest_side();
         if config.weight("gan") > 0. && side < least {
             return Err(Error::Usage(format!(
-                "{} makes {side} px of chroma at size {}, a discriminator of {} layers needs {least}: take a larger size or fewer layers",
-                config.arch, config.size, config.critic.layers
+                "{} makes {side} px of chroma at size {}, a discriminator that sees {} px needs {least}: take a larger size or a smaller receptive field",
+                config.arch, config.size, config.critic.receptive
             )));
         }
         let critic = patchgan::graph(&config.critic);

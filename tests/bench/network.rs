@@ -201,7 +201,7 @@ fn trainer(arch: &Arch, bf16: bool) -> Trainer {
 /// A discriminator for the quarter of [`SIZE`] that the small generators make.
 fn critic() -> PatchGanConfig {
     PatchGanConfig {
-        layers: 1,
+        receptive: 16,
         ..PatchGanConfig::default()
     }
 }

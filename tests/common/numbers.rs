@@ -3,8 +3,21 @@
 
 use std::process::Command;
 
-use autochrome::net::params::{normal, stream};
+use autochrome::net::{
+    Arch,
+    params::{normal, stream},
+};
 use candle_core::{Device, Tensor};
+use serde_json::{Value, json};
+
+/// A generator's settings for tests: its defaults, but with 16 channels where their number is a setting.
+pub fn settings(arch: &Arch) -> Value {
+    let mut settings = (arch.defaults)();
+    if let Some(channels) = settings.get_mut("channels") {
+        *channels = json!(16);
+    }
+    settings
+}
 
 /// `scale * sin(0.7 i + the sum of the name's bytes) + shift`, as in tests/golden.
 pub fn sine(name: &str, shape: &[usize], scale: f64, shift: f64) -> Tensor {

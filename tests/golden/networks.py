@@ -16,13 +16,13 @@ import torch.nn.functional as F
 
 def wave(name, *shape):
     """sin(0.7 i + the sum of the name's bytes), times sqrt(2 / fan_in) for weights of 4 axes, 0.1 for biases and
-    running means; norm weights and running variances lie around 1; rounded to f32."""
+    running means; norms' weights and running variances lie around 1; rounded to f32."""
     phase = sum(name.encode())
     n = math.prod(shape)
     v = torch.sin(torch.arange(n, dtype=torch.float64) * 0.7 + phase)
     if len(shape) == 4 and name.endswith("weight"):
         v = v * math.sqrt(2 / math.prod(shape[1:]))
-    elif name.endswith(("norm.weight", "bn.weight", "running_var")):
+    elif name.endswith(("weight", "running_var")):
         v = 1 + 0.1 * v
     elif name.endswith(("bias", "running_mean")):
         v = 0.1 * v
@@ -35,14 +35,15 @@ def conv(x, name, outputs, size=3, stride=1, pad=None, slope=0.0):
     return F.leaky_relu(y, slope)
 
 
-def up(x, name, outputs):
-    weight = wave(name + ".weight", x.shape[1], outputs, 4, 4)
-    return F.conv_transpose2d(x, weight, wave(name + ".bias", outputs), 2, 1)
+def bare(x, name, outputs, size, stride, pad):
+    """A convolution without bias."""
+    return F.conv2d(x, wave(name + ".weight", outputs, x.shape[1], size, size), None, stride, pad)
 
 
-def norm(x, name):
-    c = x.shape[1]
-    return F.group_norm(x, max(c // 8, 1), wave(name + ".weight", c), wave(name + ".bias", c))
+def batch_norm(x, name, eps=1e-5):
+    whats = ("running_mean", "running_var", "weight", "bias")
+    mean, var, scale, shift = (wave(f"{name}.{what}", x.shape[1]) for what in whats)
+    return F.batch_norm(x, mean, var, scale, shift, eps=eps)
 
 
 def decoder(deep, eighth, quarter, layer=conv):
@@ -81,10 +82,7 @@ def lite(x):
         after = size - stride - before
         weight = wave(name + ".weight", outputs, x.shape[1] // groups, size, size)
         x = F.conv2d(F.pad(x, (before, after, before, after)), weight, stride=stride, groups=groups)
-        mean, var, scale, shift = (
-            wave(f"{name}.bn.{what}", outputs) for what in ("running_mean", "running_var", "weight", "bias")
-        )
-        return F.batch_norm(x, mean, var, scale, shift, eps=1e-3)
+        return batch_norm(x, name + ".bn", eps=1e-3)
 
     def block(x, name, size, stride, expand, outputs):
         y, wide = x, x.shape[1] * expand
@@ -109,30 +107,53 @@ def lite(x):
     return decoder(layer(deep, "decoder.mix16", 192, 1), eighth, quarter, layer)
 
 
-def unet(x, channels=64, depth=5):
-    def width(level):
-        return channels << min(level, 3)
+def unet(x, channels=16, depth=5, skips=True):
+    """Named as the modules of the authors' code are numbered: activations count."""
 
-    def level(x, i):
-        inside = conv(x, f"{i}.down", width(i), 4, 2, 1, slope=1.0)
-        if 0 < i < depth - 1:
-            inside = norm(inside, f"{i}.down_norm")
-        y = inside
-        if i < depth - 1:
-            y = torch.cat([inside, level(F.leaky_relu(inside, 0.2), i + 1)], 1)
-        y = up(F.relu(y), f"{i}.up", x.shape[1] if i else 2)
-        return norm(y, f"{i}.up_norm") if i else y
+    def level(x, i, name):
+        width, outside = channels << min(i, 3), x.shape[1] if i else 2
+        outermost, innermost = i == 0, i == depth - 1
+        down, below, up = (0, 1, 3) if outermost else (1, None, 3) if innermost else (1, 3, 5)
+        y = inside = bare(x, f"{name}.model.{down}", width, 4, 2, 1)
+        if not (outermost or innermost):
+            y = inside = batch_norm(inside, f"{name}.model.{down + 1}")
+        if not innermost:
+            y = level(F.leaky_relu(inside, 0.2), i + 1, f"{name}.model.{below}")
+            y = torch.cat([inside, y], 1) if skips else y
+        y = F.relu(y)
+        weight = wave(f"{name}.model.{up}.weight", y.shape[1], outside, 4, 4)
+        bias = wave(f"{name}.model.{up}.bias", outside) if outermost else None
+        y = F.conv_transpose2d(y, weight, bias, 2, 1)
+        return y if outermost else batch_norm(y, f"{name}.model.{up + 1}")
 
-    return torch.tanh(level(x, 0))
+    return torch.tanh(level(x, 0, "model"))
+
+
+def encoder_decoder(x):
+    return unet(x, skips=False)
+
+
+def resnet(x, channels=16, blocks=6):
+    def layer(x, name, outputs, size, stride=1):
+        return batch_norm(bare(x, name, outputs, size, stride, size // 2), name + ".bn")
+
+    x = F.relu(layer(x, "stem", channels, 7))
+    x = F.relu(layer(x, "down1", 2 * channels, 3, 2))
+    x = F.relu(layer(x, "down2", 4 * channels, 3, 2))
+    for i in range(blocks):
+        y = F.relu(layer(x, f"blocks.{i}.first", 4 * channels, 3))
+        x = x + layer(y, f"blocks.{i}.second", 4 * channels, 3)
+    x = F.relu(layer(F.interpolate(x, scale_factor=2), "up1", 2 * channels, 3))
+    x = F.relu(layer(F.interpolate(x, scale_factor=2), "up2", channels, 3))
+    return torch.tanh(conv(x, "head", 2, 7, slope=1.0))
 
 
 def patchgan(l, ab, channels=64, layers=3):
-    x = conv(torch.cat([l, ab], 1), "0.conv", channels, 4, 2, 1, slope=0.2)
+    x = conv(torch.cat([l, ab], 1), "model.0", channels, 4, 2, 1, slope=0.2)
     for i in range(1, layers + 1):
-        outputs = channels << min(i, 3)
-        x = conv(x, f"{i}.conv", outputs, 4, 2 if i < layers else 1, 1, slope=1.0)
-        x = F.leaky_relu(norm(x, f"{i}.norm"), 0.2)
-    return conv(x, "last", 1, 4, 1, 1, slope=1.0)
+        x = bare(x, f"model.{3 * i - 1}", channels << min(i, 3), 4, 2 if i < layers else 1, 1)
+        x = F.leaky_relu(batch_norm(x, f"model.{3 * i}"), 0.2)
+    return conv(x, f"model.{3 * layers + 2}", 1, 4, 1, 1, slope=1.0)
 
 
 def numbers(y):
@@ -145,7 +166,8 @@ def main():
     torch.set_grad_enabled(False)
     l = wave("input", 1, 2, 64, 96).transpose(0, 1)
     ab = wave("chroma", 2, 2, 64, 96).transpose(0, 1)
-    golden = {f.__name__: numbers(f(l)) for f in (squeeze, lite, unet)}
+    generators = (squeeze, lite, unet, encoder_decoder, resnet)
+    golden = {f.__name__.replace("_", "-"): numbers(f(l)) for f in generators}
     golden["patchgan"] = numbers(patchgan(l, ab))
     path = pathlib.Path(__file__).with_suffix(".json")
     path.write_text(json.dumps(golden) + "\n")
