@@ -8,7 +8,7 @@
 
 use serde::Serialize;
 
-use super::params::Init;
+use super::params::{Draw, Init};
 
 /// A picture inside a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -175,6 +175,15 @@ impl Conv {
         Self {
             transposed: true,
             ..self
+        }
+    }
+
+    /// Shape of its weight on a picture of so many channels.
+    pub fn shape(&self, inputs: usize) -> [usize; 4] {
+        let size = self.window.size;
+        match self.transposed {
+            true => [inputs, self.channels, size, size],
+            false => [self.channels, inputs / self.groups, size, size],
         }
     }
 
@@ -375,6 +384,18 @@ impl Graph {
         self.push(Op::Dropout { p }, &[x], self.channels(x))
     }
 
+    /// The same network with its convolutions' weights drawn so.
+    pub fn drawn(mut self, draw: &Draw) -> Self {
+        for i in 0..self.nodes.len() {
+            let inputs = self.nodes[i].inputs.first();
+            let inputs = inputs.map_or(0, |input| self.channels(*input));
+            if let Op::Conv(conv) = &mut self.nodes[i].op {
+                conv.init = draw.init(conv.shape(inputs), conv.groups).or(conv.init);
+            }
+        }
+        self
+    }
+
     /// The steps in an order in which they can be done.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
@@ -447,10 +468,7 @@ impl Graph {
                 Op::Conv(c) => {
                     let inputs = self.channels(node.inputs[0]);
                     let size = c.window.size;
-                    let shape = match c.transposed {
-                        true => [inputs, c.channels, size, size],
-                        false => [c.channels, inputs / c.groups, size, size],
-                    };
+                    let shape = c.shape(inputs);
                     let he = Init::he(inputs / c.groups * size * size);
                     add(&c.name, "weight", &shape, c.init.unwrap_or(he), true);
                     if c.bias {

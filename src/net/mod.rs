@@ -13,11 +13,14 @@ mod decoder;
 mod device;
 pub mod engine;
 pub mod graph;
+pub mod import;
 pub mod lite;
 mod model;
+mod orthogonal;
 pub mod params;
 pub mod patchgan;
 pub mod resnet;
+pub mod spectral;
 pub mod squeeze;
 pub mod unet;
 
