@@ -187,6 +187,30 @@ fn what_cannot_be_read_is_refused_in_words() {
     assert!(missing.to_string().contains("no such file"), "{missing}");
 }
 
+#[test]
+fn no_damage_to_a_pickle_is_more_than_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.pth");
+    let mut bytes = fs::read(golden("nested.pth")).unwrap();
+    let end = bytes
+        .windows(2)
+        .skip(4)
+        .position(|two| two == b"PK")
+        .unwrap();
+    let mut refused = 0;
+    for at in 0..end {
+        bytes[at] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        match import::tensors(&path) {
+            Err(Error::Model { .. }) => refused += 1,
+            Err(e) => panic!("byte {at}: not a model error: {e}"),
+            Ok(_) => {}
+        }
+        bytes[at] ^= 1;
+    }
+    assert!(refused > end / 4, "{refused} of {end}");
+}
+
 fn rules(all: &[(&str, &str)]) -> Vec<(String, String)> {
     let owned = all.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned()));
     owned.collect()

@@ -12,8 +12,8 @@ use autochrome::{
             Engine,
             eager::{Eager, Wanted},
         },
-        graph::{Conv, Graph, Window},
-        params::{Init, Params, normal, stream},
+        graph::{Act, Conv, Graph, NormKind, Window},
+        params::{Draw, DrawKind, Init, Params, normal, stream},
         patchgan,
     },
 };
@@ -457,6 +457,146 @@ fn the_same_seed_draws_the_same_parameters_and_another_seed_others() {
         (mean - 1.).abs() < 0.003 && (spread - 0.02).abs() < 0.002,
         "mean {mean}, spread {spread}"
     );
+}
+
+/// One convolution of each kind: wide, narrow, of an enlarging picture, depthwise, in groups; and a norm.
+fn every_shape() -> Graph {
+    let (mut g, x) = Graph::new(8);
+    let window = Window::new(4, 2, 1);
+    let x = g.conv(x, Conv::new("wide", 16, window));
+    let x = g.conv(x, Conv::same("narrow", 96, 1));
+    let x = g.conv(x, Conv::new("transposed", 24, window).transposed());
+    let x = g.conv(x, Conv::same("depthwise", 24, 5).groups(24));
+    let x = g.conv(x, Conv::same("groups", 32, 3).groups(4));
+    g.norm(x, "norm", NormKind::Batch { eps: 1e-5 }, Act::None);
+    g
+}
+
+/// Each weight drawn so, as `[groups, rows of one, columns]`.
+fn weights(kind: DrawKind, gain: f32) -> Vec<(&'static str, Tensor)> {
+    let graph = every_shape().drawn(&Draw { kind, gain });
+    let params = Params::seeded(&graph, 1, &Device::Cpu).unwrap();
+    let groups = [
+        ("wide", 1),
+        ("narrow", 1),
+        ("transposed", 1),
+        ("depthwise", 24),
+        ("groups", 4),
+    ];
+    let matrix = |(name, groups): (&'static str, usize)| {
+        let weight = params.get(&format!("{name}.weight")).unwrap();
+        let rows = weight.dim(0).unwrap() / groups;
+        (name, weight.reshape((groups, rows, ())).unwrap())
+    };
+    groups.into_iter().map(matrix).collect()
+}
+
+/// Standard deviation around 0.
+fn spread(t: &Tensor) -> f32 {
+    let values = values(t);
+    (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt()
+}
+
+#[test]
+fn weights_are_drawn_as_wide_as_each_method_says() {
+    // By hand: inputs and outputs of each, window included, as PyTorch counts them, but of one group.
+    let fans = [
+        (8 * 16, 16 * 16),
+        (16, 96),
+        (24 * 16, 96 * 16),
+        (25, 25),
+        (6 * 9, 8 * 9),
+    ];
+    let near = |kind, wanted: &dyn Fn(f32, f32) -> f32| {
+        for ((name, weight), (fan_in, fan_out)) in weights(kind, 0.5).iter().zip(fans) {
+            let wanted = wanted(fan_in as f32, fan_out as f32);
+            // Three standard errors of the estimate.
+            let error = 3. / (2. * weight.elem_count() as f32).sqrt();
+            let ratio = spread(weight) / wanted;
+            assert!(
+                (ratio - 1.).abs() < error,
+                "{kind:?} {name}: {ratio} of {wanted}"
+            );
+        }
+    };
+    near(DrawKind::Normal, &|_, _| 0.5);
+    near(DrawKind::Xavier, &|i, o| 0.5 * (2. / (i + o)).sqrt());
+    near(DrawKind::Kaiming, &|i, _| (2. / i).sqrt());
+}
+
+#[test]
+fn orthogonal_weights_are_orthogonal_in_every_group() {
+    let gain = 0.5;
+    for (name, weight) in weights(DrawKind::Orthogonal, gain) {
+        let (_, rows, columns) = weight.dims3().unwrap();
+        let wide = match rows <= columns {
+            true => weight,
+            false => weight.transpose(1, 2).unwrap(),
+        };
+        let products = wide.matmul(&wide.transpose(1, 2).unwrap()).unwrap();
+        let one = Tensor::eye(rows.min(columns), DType::F32, &Device::Cpu).unwrap();
+        let one = (one * f64::from(gain * gain)).unwrap();
+        let one = one.broadcast_as(products.shape()).unwrap();
+        agree(&products, &one, 1e-5, name);
+    }
+    // Large, square and therefore nearly dependent.
+    let (mut g, x) = Graph::new(256);
+    g.conv(x, Conv::same("square", 256, 1));
+    let draw = Draw {
+        kind: DrawKind::Orthogonal,
+        gain: 1.,
+    };
+    let params = Params::seeded(&g.drawn(&draw), 1, &Device::Cpu).unwrap();
+    let square = params.get("square.weight").unwrap();
+    let square = square.reshape((256, 256)).unwrap();
+    let one = Tensor::eye(256, DType::F32, &Device::Cpu).unwrap();
+    agree(
+        &square.matmul(&square.t().unwrap()).unwrap(),
+        &one,
+        1e-5,
+        "square",
+    );
+    let mean = values(&square).iter().sum::<f32>() / 65536.;
+    assert!(
+        mean.abs() < 1e-3,
+        "every direction is equally likely: {mean}"
+    );
+}
+
+#[test]
+fn only_weights_of_convolutions_are_drawn_otherwise() {
+    let params = |graph: Graph| Params::seeded(&graph, 1, &Device::Cpu).unwrap();
+    let own = params(every_shape());
+    assert_eq!(every_shape().drawn(&Draw::default()), every_shape());
+    for kind in [DrawKind::Normal, DrawKind::Xavier, DrawKind::Orthogonal] {
+        let draw = Draw { kind, gain: 0.02 };
+        let drawn = params(every_shape().drawn(&draw));
+        let again = params(every_shape().drawn(&draw));
+        for (name, value) in drawn.values().unwrap() {
+            let is_weight = value.dims().len() == 4;
+            let same = values(&value) == values(own.get(&name).unwrap());
+            assert_eq!(same, !is_weight, "{kind:?} {name}");
+            assert_eq!(values(&value), values(again.get(&name).unwrap()), "{name}");
+        }
+        let norm = drawn.get("norm.weight").unwrap();
+        let mean = values(norm).iter().sum::<f32>() / 32.;
+        assert!((mean - 1.).abs() < 0.02, "{mean}");
+    }
+}
+
+#[test]
+fn a_way_to_draw_is_a_setting() {
+    let parsed = |value: Value| serde_json::from_value::<Draw>(value);
+    let draw = parsed(json!({ "kind": "orthogonal", "gain": 0.02 })).unwrap();
+    assert_eq!(draw.kind, DrawKind::Orthogonal);
+    assert_eq!(parsed(json!({})).unwrap().kind, DrawKind::Own);
+    let why = parsed(json!({ "kind": "he" })).unwrap_err().to_string();
+    assert!(why.contains("kaiming"), "{why}");
+    for gain in [0., -1., f32::NAN, f32::INFINITY] {
+        let draw = Draw { gain, ..draw };
+        assert!(matches!(draw.validate(), Err(Error::Usage(_))), "{gain}");
+    }
+    draw.validate().unwrap();
 }
 
 #[test]

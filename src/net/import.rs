@@ -4,7 +4,7 @@
 //! A `.pth` file is a zip archive of plain numbers and a pickle that names them. The pickle is read as data: what it
 //! asks to be called is not called.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, panic::catch_unwind, path::Path};
 
 use candle_core::{DType, Device, Tensor, pickle::PthTensors};
 
@@ -56,15 +56,22 @@ pub fn tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     }
 }
 
-/// The tensors of a PyTorch file: those at the top, else those of the first nest that has any.
+/// The tensors of a PyTorch file.
 fn pytorch(path: &Path, name: &str) -> Result<BTreeMap<String, Tensor>> {
-    let damaged = |e: candle_core::Error| {
+    // candle's reader panics on some pickles that lack what it looks for.
+    let read = catch_unwind(|| unpickled(path));
+    let read = read.unwrap_or_else(|_| Err(candle_core::Error::msg("its pickle is damaged")));
+    read.map_err(|e| {
         Error::model(
             name,
             format!("this is no PyTorch file that can be read ({e}); save a network's state_dict"),
         )
-    };
-    let mut file = PthTensors::new(path, None).map_err(damaged)?;
+    })
+}
+
+/// The tensors at the top of a PyTorch file, else those of the first nest that has any.
+fn unpickled(path: &Path) -> candle_core::Result<BTreeMap<String, Tensor>> {
+    let mut file = PthTensors::new(path, None)?;
     for nest in NESTS {
         if !file.tensor_infos().is_empty() {
             break;
@@ -73,12 +80,13 @@ fn pytorch(path: &Path, name: &str) -> Result<BTreeMap<String, Tensor>> {
             file = nested;
         }
     }
-    let read = |tensor: &String| -> Result<_> {
-        let value = file.get(tensor).map_err(damaged)?;
-        let value = value.ok_or_else(|| Error::model(name, format!("{tensor} is not in it")))?;
-        Ok((tensor.clone(), value))
-    };
-    file.tensor_infos().keys().map(read).collect()
+    let mut all = BTreeMap::new();
+    for name in file.tensor_infos().keys() {
+        if let Some(tensor) = file.get(name)? {
+            all.insert(name.clone(), tensor);
+        }
+    }
+    Ok(all)
 }
 
 /// `tensors` under other names: in each name every occurrence of a rule's first text becomes its second, rule after

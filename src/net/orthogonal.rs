@@ -13,7 +13,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// Out of memory.
-pub fn nearby(values: Vec<f32>, rows: usize, columns: usize, gain: f32) -> Result<Vec<f32>> {
+pub fn from_normal(values: Vec<f32>, rows: usize, columns: usize, gain: f32) -> Result<Vec<f32>> {
     let drawn = Tensor::from_vec(values, (rows, columns), &Device::Cpu)?.to_dtype(DType::F64)?;
     let wide = rows <= columns;
     let mut matrix = if wide { drawn } else { drawn.t()? };

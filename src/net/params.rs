@@ -275,7 +275,7 @@ fn draw(seed: u64, name: &str, shape: &[usize], init: Init) -> Result<Vec<f32>> 
             let mut all = Vec::with_capacity(count);
             for _ in 0..groups {
                 let group = (0..rows * columns).map(|_| normal(&mut rng)).collect();
-                all.extend(orthogonal::nearby(group, rows, columns, gain)?);
+                all.extend(orthogonal::from_normal(group, rows, columns, gain)?);
             }
             all
         }
