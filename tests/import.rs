@@ -77,7 +77,7 @@ fn a_checkpoint_of_pix2pix_gives_the_colours_that_it_gives_in_pytorch() {
     let theirs: Vec<f32> = values(&io["ab"]).into_iter().map(ab_from_network).collect();
     for engine in Engine::present(&Device::Cpu) {
         let map = reference(engine)
-            .predict(&[thumb.clone()])
+            .predict(std::slice::from_ref(&thumb))
             .unwrap()
             .remove(0);
         let ours: Vec<f32> = map
