@@ -12,9 +12,10 @@ use autochrome::{
             Engine,
             eager::{Eager, Wanted},
         },
-        graph::{Act, Conv, Graph, NormKind, Window},
+        graph::{Act, Conv, Graph, NormKind, Op, Window},
         params::{Draw, DrawKind, Init, Params, normal, stream},
         patchgan,
+        unet::Norm,
     },
 };
 use candle_core::{DType, Device, Tensor};
@@ -216,6 +217,50 @@ fn colours_for_another_process() {
         let digest = checkpoint::digest(&bytes);
         println!("\ncolours of {} on {engine}: {digest}", arch.name);
     }
+}
+
+#[test]
+fn dropout_stands_on_the_three_levels_just_outside_the_innermost() {
+    let dropped = |settings: Value| -> Vec<usize> {
+        let graph = (net::arch("unet").unwrap().graph)(&settings).unwrap();
+        let sizes = graph.sizes((256, 256));
+        let nodes = graph.nodes().iter().zip(sizes);
+        let dropped = nodes.filter(|(node, _)| matches!(node.op, Op::Dropout { .. }));
+        dropped.map(|(_, (height, _))| height).collect()
+    };
+    assert_eq!(dropped(json!({ "depth": 8 })), [4, 8, 16]);
+    assert_eq!(dropped(json!({ "depth": 3 })), [128]);
+    assert_eq!(dropped(json!({ "depth": 8, "dropout": 0. })), [0; 0]);
+}
+
+#[test]
+fn settings_that_make_no_network_are_refused_in_words() {
+    let refusal = |arch: &str, settings: Value| match (net::arch(arch).unwrap().graph)(&settings) {
+        Err(Error::Usage(why)) => why,
+        other => panic!("{arch} with {settings}: {other:?}"),
+    };
+    for arch in ["unet", "encoder-decoder", "resnet"] {
+        assert!(refusal(arch, json!({ "channels": 0 })).contains("channel"));
+        assert!(refusal(arch, json!({ "norm": "layer" })).contains("group"));
+        assert!(refusal(arch, json!({ "size": 3 })).contains("size"));
+    }
+    assert!(refusal("unet", json!({ "depth": 9 })).contains("2..=8"));
+    assert!(refusal("unet", json!({ "dropout": 1. })).contains("dropout"));
+}
+
+#[test]
+fn groups_divide_any_number_of_channels() {
+    for channels in 1..200 {
+        let NormKind::Group { groups, .. } = Norm::Group.kind(channels) else {
+            panic!("no group norm")
+        };
+        assert!(channels.is_multiple_of(groups) && groups <= (channels / 8).max(1));
+    }
+    let of_64 = NormKind::Group {
+        groups: 8,
+        eps: 1e-5,
+    };
+    assert_eq!(Norm::Group.kind(64), of_64);
 }
 
 /// As `wave` in tests/golden/networks.py.
