@@ -7,8 +7,7 @@ use autochrome::{
     eval::metrics::ciede2000,
     frame::{AbMap, Thumb},
     net::{
-        self, ARCHS, Arch, Colorizer, DEFAULT_MODEL, DeviceChoice, Model, Network, Place,
-        Precision,
+        self, Colorizer, DEFAULT_MODEL, DeviceChoice, Model, Network, Place, Precision,
         checkpoint::Checkpoint,
         engine::{
             Engine,
@@ -24,7 +23,7 @@ use rand::Rng;
 
 #[path = "common/numbers.rs"]
 mod numbers;
-use numbers::{again, sine, values};
+use numbers::{Kind, again, kinds, sine, values};
 
 /// Smooth fields of lightness, as blurred pictures are: waves of all directions, the longer the stronger.
 fn thumbs(count: usize, width: usize, height: usize) -> Vec<Thumb> {
@@ -107,8 +106,8 @@ fn head(graph: &Graph) -> &str {
 
 /// A fresh generator: statistics that are not those of a fresh one, and a head as strong as a trained one's, 16 CIE
 /// units on the whole.
-fn realistic(arch: &Arch) -> (Graph, Params) {
-    let graph = (arch.graph)(&(arch.defaults)()).unwrap();
+fn realistic(kind: &Kind) -> (Graph, Params) {
+    let graph = kind.graph();
     let params = Params::seeded(&graph, 1, &Device::Cpu).unwrap();
     let mut set = BTreeMap::new();
     for p in graph
@@ -211,11 +210,11 @@ fn judge(what: &str, narrow: bool, thumb: &Thumb, ours: &AbMap, theirs: &AbMap) 
 
 #[test]
 fn every_engine_makes_the_same_pictures_of_every_generator() {
-    for arch in ARCHS {
-        let (graph, params) = realistic(arch);
+    for kind in kinds() {
+        let (graph, params) = realistic(&kind);
         let thumbs = thumbs(2, 160, 128);
         for place in places() {
-            let what = format!("{} by {}", arch.name, place.words);
+            let what = format!("{} by {}", kind.name, place.words);
             let narrow = place.engine == Engine::Plan { bf16: true };
             let mut model = network(&graph, &params, place);
             let maps = model.predict(&thumbs).unwrap();
@@ -230,8 +229,8 @@ fn every_engine_makes_the_same_pictures_of_every_generator() {
 
 #[test]
 fn every_device_learns_the_same_from_the_same() {
-    for arch in ARCHS {
-        let (graph, params) = realistic(arch);
+    for kind in kinds() {
+        let (graph, params) = realistic(&kind);
         let gradients = |device: &Device| {
             let params = Params::given(&graph, &params.values().unwrap(), device).unwrap();
             let l = numbers::random(&[2, 64, 64, 1], "l")
@@ -250,7 +249,7 @@ fn every_device_learns_the_same_from_the_same() {
             pass.backward(&grad, Wanted::Parameters).unwrap()
         };
         let ours = gradients(&Device::Cpu);
-        assert_eq!(ours.len(), params.trained().len(), "{}", arch.name);
+        assert_eq!(ours.len(), params.trained().len(), "{}", kind.name);
         for place in places().iter().filter(|place| !place.device.is_cpu()) {
             for (name, theirs) in gradients(&place.device) {
                 let (ours, theirs) = (values(&ours[&name]), values(&theirs));
@@ -259,7 +258,7 @@ fn every_device_learns_the_same_from_the_same() {
                 assert!(
                     apart <= 1e-3 * largest,
                     "{} {name} by {}: {apart} of {largest}",
-                    arch.name,
+                    kind.name,
                     place.words
                 );
             }
@@ -272,6 +271,7 @@ fn default_model() -> (Checkpoint, Graph, Params) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/autochrome.safetensors");
     let file = Checkpoint::open(&path).unwrap();
     let graph = (net::arch(&file.header.arch).unwrap().graph)(&file.header.network).unwrap();
+    let graph = net::decoded(graph, &file.header.decoding);
     let params = Params::given(&graph, &file.tensors, &Device::Cpu).unwrap();
     (file, graph, params)
 }
@@ -304,30 +304,30 @@ fn plans() -> Vec<bool> {
     engines.filter_map(narrow).collect()
 }
 
+/// Every generator by every plan.
+fn planned() -> impl Iterator<Item = (Kind, bool)> {
+    let plans = |kind: Kind| plans().into_iter().map(move |b| (kind.clone(), b));
+    kinds().into_iter().flat_map(plans)
+}
+
 #[test]
 fn no_convolution_of_a_plan_is_a_reference_implementation() {
-    for (arch, bf16) in ARCHS
-        .iter()
-        .flat_map(|arch| plans().into_iter().map(move |b| (arch, b)))
-    {
-        let (graph, params) = realistic(arch);
+    for (kind, bf16) in planned() {
+        let (graph, params) = realistic(&kind);
         let plan = Plan::compile(&graph, &params, (128, 160), bf16).unwrap();
         let names = plan.implementations();
         assert!(!names.is_empty());
         for name in names {
             let known = !name.is_empty() && !name.starts_with("ref");
-            assert!(known, "{}, bf16 {bf16}: {name}", arch.name);
+            assert!(known, "{}, bf16 {bf16}: {name}", kind.name);
         }
     }
 }
 
 #[test]
 fn a_worker_gives_equal_results_again_and_again_in_the_same_memory() {
-    for (arch, bf16) in ARCHS
-        .iter()
-        .flat_map(|arch| plans().into_iter().map(move |b| (arch, b)))
-    {
-        let (graph, params) = realistic(arch);
+    for (kind, bf16) in planned() {
+        let (graph, params) = realistic(&kind);
         let plan = Arc::new(Plan::compile(&graph, &params, (64, 96), bf16).unwrap());
         let mut worker = Worker::new(plan).unwrap();
         let inputs = ["first", "second"].map(|name| values(&sine(name, &[64 * 96], 0.7, 0.)));
@@ -337,20 +337,17 @@ fn a_worker_gives_equal_results_again_and_again_in_the_same_memory() {
         };
         let (first, second) = (run(0), run(1));
         assert_ne!(first.0, second.0);
-        assert_eq!(first.1, second.1, "{}: memory is made once", arch.name);
-        assert_eq!(run(0), first, "{}", arch.name);
-        assert_eq!(run(1), second, "{}", arch.name);
+        assert_eq!(first.1, second.1, "{}: memory is made once", kind.name);
+        assert_eq!(run(0), first, "{}", kind.name);
+        assert_eq!(run(1), second, "{}", kind.name);
         assert!(worker.run(&inputs[0][1..]).is_err());
     }
 }
 
 #[test]
 fn sizes_of_pictures_may_alternate() {
-    for (arch, bf16) in ARCHS
-        .iter()
-        .flat_map(|arch| plans().into_iter().map(move |b| (arch, b)))
-    {
-        let (graph, params) = realistic(arch);
+    for (kind, bf16) in planned() {
+        let (graph, params) = realistic(&kind);
         let engine = Engine::Plan { bf16 };
         // More sizes than plans are kept, and all of them in one call.
         let sizes = [(64, 64), (96, 64), (64, 96), (32, 64), (64, 32), (96, 96)];
@@ -373,7 +370,7 @@ fn sizes_of_pictures_may_alternate() {
             assert!(
                 model.predict(&all).unwrap() == alone,
                 "{} on {engine}",
-                arch.name
+                kind.name
             );
         }
         assert_eq!(model.take_warnings(), [""; 0]);
@@ -382,16 +379,13 @@ fn sizes_of_pictures_may_alternate() {
 
 #[test]
 fn a_plan_for_a_picture_that_is_too_small_is_refused_in_words() {
-    for (arch, bf16) in ARCHS
-        .iter()
-        .flat_map(|arch| plans().into_iter().map(move |b| (arch, b)))
-    {
-        let (graph, params) = realistic(arch);
+    for (kind, bf16) in planned() {
+        let (graph, params) = realistic(&kind);
         for size in [(8, 8), (8, 64)] {
             let Err(why) = Plan::compile(&graph, &params, size, bf16) else {
-                panic!("{} takes {size:?}", arch.name)
+                panic!("{} takes {size:?}", kind.name)
             };
-            assert!(why.contains("too small"), "{}: {why}", arch.name);
+            assert!(why.contains("too small"), "{}: {why}", kind.name);
         }
     }
 }

@@ -6,7 +6,7 @@ use autochrome::{
     Error,
     frame::Thumb,
     net::{
-        self, ARCHS, Arch, Colorizer, DeviceChoice, Model, Network, Place, Precision,
+        self, Colorizer, Decoding, DeviceChoice, Model, Network, Place, Precision,
         checkpoint::{self, COLOR, Header},
         engine::{
             Engine,
@@ -22,11 +22,11 @@ use serde_json::{Value, json};
 
 #[path = "common/numbers.rs"]
 mod numbers;
-use numbers::{again, agree, random, sine, values};
+use numbers::{Kind, again, agree, kinds, random, sine, values};
 
-/// A fresh generator with its default settings, and its parameters.
-fn fresh(arch: &Arch) -> (Graph, Params) {
-    let graph = (arch.graph)(&(arch.defaults)()).unwrap();
+/// A fresh generator and its parameters.
+fn fresh(kind: &Kind) -> (Graph, Params) {
+    let graph = kind.graph();
     let params = Params::seeded(&graph, 1, &Device::Cpu).unwrap();
     (graph, params)
 }
@@ -61,40 +61,40 @@ fn on(engine: Engine) -> Place {
 }
 
 /// A fresh generator of this kind behind the narrow waist.
-fn colorizer(arch: &Arch, engine: Engine) -> Network {
-    let (graph, params) = fresh(arch);
+fn colorizer(kind: &Kind, engine: Engine) -> Network {
+    let (graph, params) = fresh(kind);
     let model = Model {
         graph,
         params,
         size: 64,
         gain: 1.,
-        label: arch.name.into(),
+        label: kind.name.clone(),
     };
     Network::new(model, on(engine))
 }
 
 #[test]
 fn every_generator_keeps_the_batch_axis_and_is_finite_on_pictures_that_are_not_square() {
-    for arch in ARCHS {
-        let (graph, params) = fresh(arch);
+    for kind in kinds() {
+        let (graph, params) = fresh(&kind);
         let stride = graph.stride();
         let x = random(&[3, 2 * stride, 3 * stride, 1], "l");
         let y = eager(&graph, &params).evaluate(&x).unwrap();
         let (n, h, w, c) = y.dims4().unwrap();
-        assert_eq!((c, n), (2, 3), "{}", arch.name);
-        assert_eq!((h * 3, 2 * stride % h), (w * 2, 0), "{}", arch.name);
+        assert_eq!((c, n), (2, 3), "{}", kind.name);
+        assert_eq!((h * 3, 2 * stride % h), (w * 2, 0), "{}", kind.name);
         assert!(
             values(&y).iter().all(|v| v.abs() <= 1.),
             "{}: finite, within -1..1",
-            arch.name
+            kind.name
         );
     }
 }
 
 #[test]
 fn every_parameter_of_every_generator_gets_a_gradient() {
-    for arch in ARCHS {
-        let (graph, params) = fresh(arch);
+    for kind in kinds() {
+        let (graph, params) = fresh(&kind);
         let side = 2 * graph.stride();
         let x = random(&[2, side, side, 1], "l");
         let pass = eager(&graph, &params)
@@ -102,16 +102,16 @@ fn every_parameter_of_every_generator_gets_a_gradient() {
             .unwrap();
         let cotangent = random(pass.output().dims(), "cotangent");
         let grads = pass.backward(&cotangent, Wanted::Parameters).unwrap();
-        assert_eq!(grads.len(), params.trained().len(), "{}", arch.name);
+        assert_eq!(grads.len(), params.trained().len(), "{}", kind.name);
         for name in params.trained().keys() {
             let Some(grad) = grads.get(name) else {
-                panic!("{} {name}: no gradient", arch.name)
+                panic!("{} {name}: no gradient", kind.name)
             };
             let size = values(grad).iter().map(|v| v.abs()).sum::<f32>();
-            let (name, arch) = (name, arch.name);
             assert!(
                 size > 0. && size.is_finite(),
-                "{arch} {name}: gradient {size}"
+                "{} {name}: gradient {size}",
+                kind.name
             );
         }
     }
@@ -153,25 +153,25 @@ fn gradients_are_those_that_candle_finds_by_itself() {
 }
 
 /// Every generator on every engine that the CPU has here.
-fn all() -> impl Iterator<Item = (&'static Arch, Engine)> {
-    let engines = |arch| {
+fn all() -> impl Iterator<Item = (Kind, Engine)> {
+    let engines = |kind: Kind| {
         Engine::present(&Device::Cpu)
             .into_iter()
-            .map(move |e| (arch, e))
+            .map(move |e| (kind.clone(), e))
     };
-    ARCHS.iter().flat_map(engines)
+    kinds().into_iter().flat_map(engines)
 }
 
 #[test]
 fn a_frame_alone_is_coloured_as_in_a_batch_bit_for_bit() {
-    for (arch, engine) in all() {
-        let mut model = colorizer(arch, engine);
+    for (kind, engine) in all() {
+        let mut model = colorizer(&kind, engine);
         let (width, height) = model.thumb_size(160, 90).unwrap();
         let thumbs = thumbs(3, width, height);
         let together = model.predict(&thumbs).unwrap();
         for (thumb, map) in thumbs.iter().zip(&together) {
             let alone = model.predict(std::slice::from_ref(thumb)).unwrap();
-            assert_eq!(&alone[0], map, "{} on {engine}", arch.name);
+            assert_eq!(&alone[0], map, "{} on {engine}", kind.name);
         }
     }
 }
@@ -199,14 +199,14 @@ fn colours_for_another_process() {
     if std::env::var_os("AUTOCHROME_TEST_COLOURS").is_none() {
         return;
     }
-    for (arch, engine) in all() {
-        let mut model = colorizer(arch, engine);
+    for (kind, engine) in all() {
+        let mut model = colorizer(&kind, engine);
         let (width, height) = model.thumb_size(256, 160).unwrap();
         let maps = model.predict(&thumbs(3, width, height)).unwrap();
         let values = maps.iter().flat_map(|m| m.a.iter().chain(&m.b));
         let bytes: Vec<u8> = values.flat_map(|v| v.to_le_bytes()).collect();
         let digest = checkpoint::digest(&bytes);
-        println!("\ncolours of {} on {engine}: {digest}", arch.name);
+        println!("\ncolours of {} on {engine}: {digest}", kind.name);
     }
 }
 
@@ -214,6 +214,7 @@ fn colours_for_another_process() {
 fn wave(name: &str, shape: &[usize]) -> Tensor {
     let is = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     let (scale, shift) = match shape {
+        _ if name == "head.prior" => (0.8 / 261., 1. / 261.),
         [_, i, h, w] if name.ends_with("weight") => ((2. / (i * h * w) as f64).sqrt(), 0.),
         _ if is(&["norm.weight", "bn.weight", "running_var"]) => (0.1, 1.),
         _ if is(&["bias", "running_mean"]) => (0.1, 0.),
@@ -225,9 +226,15 @@ fn wave(name: &str, shape: &[usize]) -> Tensor {
 /// Parameters that are their waves.
 fn waves(graph: &Graph) -> Params {
     let parameters = graph.parameters().into_iter();
+    let kept = Params::seeded(graph, 1, &Device::Cpu).unwrap();
     let waves = parameters.map(|p| {
-        let wave = wave(&p.name, &p.shape);
-        (p.name, wave)
+        // Bins and filters are what they are.
+        let constant = p.name == "head.bins" || p.name.contains(".blur.");
+        let value = match constant {
+            true => kept.get(&p.name).unwrap().detach(),
+            false => wave(&p.name, &p.shape),
+        };
+        (p.name, value)
     });
     Params::given(graph, &waves.collect(), &Device::Cpu).unwrap()
 }
@@ -261,11 +268,11 @@ fn agrees_with_pytorch(name: &str, y: &Tensor) {
 
 #[test]
 fn every_generator_agrees_with_pytorch() {
-    for arch in ARCHS {
-        let graph = fresh(arch).0;
+    for kind in kinds() {
+        let graph = fresh(&kind).0;
         let x = pictures("input", [1, 2, 64, 96]);
         let y = eager(&graph, &waves(&graph)).evaluate(&x).unwrap();
-        agrees_with_pytorch(arch.name, &y);
+        agrees_with_pytorch(&kind.name, &y);
     }
 }
 
@@ -285,9 +292,9 @@ fn the_discriminator_agrees_with_pytorch() {
 type Names = Vec<(String, Vec<usize>)>;
 
 /// Ours from waves of these names, all of the encoder; refused in words where one is missing.
-fn taken_over(arch: &str, theirs: Names) -> BTreeMap<String, Tensor> {
-    let arch = net::arch(arch).unwrap();
-    let ours = arch.pretrained.unwrap();
+fn taken_over(kind: &Kind, theirs: Names) -> BTreeMap<String, Tensor> {
+    let take = kind.arch.pretrained.unwrap();
+    let ours = |theirs: &_| take(&kind.settings, theirs);
     let theirs = theirs.into_iter().map(|(name, shape)| {
         let wave = wave(&name, &shape);
         (name, wave)
@@ -299,14 +306,16 @@ fn taken_over(arch: &str, theirs: Names) -> BTreeMap<String, Tensor> {
         match ours(&others) {
             Err(e @ Error::Model { .. }) => assert!(e.to_string().contains(name), "{e}"),
             Err(e) => panic!("{name}: not a model error: {e}"),
-            Ok(_) => panic!("{} does without {name}", arch.name),
+            Ok(_) => panic!("{} does without {name}", kind.name),
         }
     }
     let mut more = theirs.clone();
     more.insert("classifier".into(), wave("classifier", &[1000]));
     let made = ours(&more).unwrap();
-    let encoder = fresh(arch).0.parameters().into_iter();
-    let encoder = encoder.filter(|p| !p.name.starts_with("decoder"));
+    let own = ["decoder.", "head."];
+    let encoder = kind.graph().parameters().into_iter();
+    let encoder = encoder.filter(|p| !own.iter().any(|o| p.name.starts_with(o)));
+    let encoder = encoder.filter(|p| !p.name.contains(".blur."));
     let shapes: BTreeMap<_, _> = encoder.map(|p| (p.name, p.shape)).collect();
     let made_shapes = made
         .iter()
@@ -315,8 +324,13 @@ fn taken_over(arch: &str, theirs: Names) -> BTreeMap<String, Tensor> {
     made
 }
 
-#[test]
-fn lite_takes_over_the_weights_of_efficientnet() {
+/// The kinds of this generator.
+fn kinds_of(arch: &str) -> impl Iterator<Item = Kind> {
+    kinds().into_iter().filter(move |k| k.arch.name == arch)
+}
+
+/// The tensors of the first `blocks` blocks of EfficientNet-Lite0, as its PyTorch port names them.
+fn efficientnet(blocks: usize) -> Names {
     let mut names: Names = vec![("_conv_stem.weight".into(), vec![32, 3, 3, 3])];
     let norm = |names: &mut Names, name: &str, channels: usize| {
         for what in ["weight", "bias", "running_mean", "running_var"] {
@@ -325,7 +339,7 @@ fn lite_takes_over_the_weights_of_efficientnet() {
     };
     norm(&mut names, "_bn0", 32);
     // Kernel and channels of each block.
-    let blocks = [
+    let blocks_to_8 = [
         (3, 16),
         (3, 24),
         (3, 24),
@@ -346,7 +360,8 @@ fn lite_takes_over_the_weights_of_efficientnet() {
         (3, 320),
     ];
     let mut inputs = 32;
-    for (i, (size, channels)) in blocks.into_iter().chain(more).enumerate() {
+    let all = blocks_to_8.into_iter().chain(more);
+    for (i, (size, channels)) in all.take(blocks).enumerate() {
         let name = format!("_blocks.{i}");
         let wide = if i == 0 { inputs } else { 6 * inputs };
         if i > 0 {
@@ -368,7 +383,20 @@ fn lite_takes_over_the_weights_of_efficientnet() {
         norm(&mut names, &format!("{name}._bn2"), channels);
         inputs = channels;
     }
-    let ours = taken_over("lite", names);
+    names
+}
+
+#[test]
+fn lite_takes_over_the_weights_of_efficientnet() {
+    for kind in kinds_of("lite") {
+        let blocks = if kind.settings["cut"] == json!(true) {
+            11
+        } else {
+            16
+        };
+        taken_over(&kind, efficientnet(blocks));
+    }
+    let ours = taken_over(&kinds_of("lite").next().unwrap(), efficientnet(16));
     let same = |our: &str, their: &str| {
         assert_eq!(
             values(&ours[our]),
@@ -415,7 +443,10 @@ fn squeeze_takes_over_the_weights_of_squeezenet() {
         conv(format!("fire{n}.expand3x3"), expand, expand / 4, 3);
         inputs = 2 * expand;
     }
-    let ours = taken_over("squeeze", names);
+    for kind in kinds_of("squeeze") {
+        taken_over(&kind, names.clone());
+    }
+    let ours = taken_over(&kinds_of("squeeze").next().unwrap(), names);
     let name = "fire9.expand3x3.weight";
     assert_eq!(values(&ours[name]), values(&wave(name, ours[name].dims())));
     let bias = (wave("fire2.squeeze.bias", &[16]) / 100.).unwrap();
@@ -507,15 +538,22 @@ fn the_default_model_is_bundled_and_says_what_it_is() {
     assert!(map.a.iter().chain(&map.b).all(|v| v.is_finite()));
 }
 
+/// Other than by default.
+const DECODING: Decoding = Decoding {
+    k: 0.25,
+    temperature: 0.5,
+};
+
 /// A model file of this kind with fresh parameters.
-fn file_of(arch: &Arch, color: &str) -> Vec<u8> {
-    let (_, params) = fresh(arch);
+fn file_of(kind: &Kind, color: &str) -> Vec<u8> {
+    let (_, params) = fresh(kind);
     let header = Header {
-        arch: arch.name.into(),
-        network: (arch.defaults)(),
+        arch: kind.arch.name.into(),
+        network: kind.settings.clone(),
         color: color.into(),
         size: 64,
         gain: 1.5,
+        decoding: DECODING,
         trained: json!({ "steps": 0 }),
         figures: Value::Null,
     };
@@ -525,19 +563,36 @@ fn file_of(arch: &Arch, color: &str) -> Vec<u8> {
 #[test]
 fn every_generator_comes_back_from_its_file() {
     let folder = tempfile::tempdir().unwrap();
-    for arch in ARCHS {
-        let path = folder.path().join(format!("{}.safetensors", arch.name));
-        let bytes = file_of(arch, COLOR);
+    for kind in kinds() {
+        let path = folder.path().join("model.safetensors");
+        let bytes = file_of(&kind, COLOR);
         std::fs::write(&path, &bytes).unwrap();
         let name = path.to_str().unwrap();
         assert!(net::is_model_name(name));
         let info = net::info(name).unwrap();
-        assert_eq!((&info.arch[..], info.size, info.gain), (arch.name, 64, 1.5));
-        assert_eq!(info.digest, checkpoint::digest(&bytes));
-        let model = net::load(name, &DeviceChoice::Cpu, Precision::F32).unwrap();
-        assert!(model.describe().contains(arch.name));
         assert_eq!(
-            file_of(arch, COLOR),
+            (&info.arch[..], info.size, info.gain),
+            (kind.arch.name, 64, 1.5)
+        );
+        assert_eq!(info.digest, checkpoint::digest(&bytes));
+        let classifies = kind.trunk().channels(kind.trunk().output()) == 261;
+        let said = info.to_string();
+        match classifies {
+            false => assert!(
+                info.decoding.is_none() && said.contains("regression"),
+                "{said}"
+            ),
+            true => assert!(
+                info.decoding == Some(DECODING)
+                    && said.contains("classification")
+                    && said.contains("k 0.25, temperature 0.5"),
+                "{said}"
+            ),
+        }
+        let model = net::load(name, &DeviceChoice::Cpu, Precision::F32).unwrap();
+        assert!(model.describe().contains(kind.arch.name));
+        assert_eq!(
+            file_of(&kind, COLOR),
             bytes,
             "the same model is the same file"
         );
@@ -556,10 +611,10 @@ fn a_wrong_file_is_refused_in_words() {
             Ok(_) => panic!("{name} was taken"),
         }
     };
-    let good = file_of(&ARCHS[1], COLOR);
+    let good = file_of(&kinds()[1], COLOR);
     assert!(refusal("text.safetensors", b"hello").contains("no safetensors file"));
     assert!(refusal("cut.safetensors", &good[..good.len() / 2]).contains("safetensors file"));
-    assert!(refusal("color.safetensors", &file_of(&ARCHS[1], "YUV")).contains("YUV"));
+    assert!(refusal("color.safetensors", &file_of(&kinds()[1], "YUV")).contains("YUV"));
     let foreign = Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap();
     let foreign =
         checkpoint::serialize(&BTreeMap::from([("w".into(), foreign)]), "format", &"pt").unwrap();

@@ -6,11 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Colorizer, Model, Network, Place, Precision, arch,
-    builtin::Constant,
-    checkpoint::{Checkpoint, Header},
-    device::DeviceChoice,
-    params::Params,
+    Colorizer, Model, Network, Place, Precision, arch, bins::Decoding, builtin::Constant,
+    checkpoint::Checkpoint, decoded, decoder::Head, device::DeviceChoice, params::Params,
 };
 use crate::error::{Error, Result};
 
@@ -91,7 +88,9 @@ fn network(name: &str, checkpoint: Checkpoint, place: Place, label: String) -> R
     let header = checkpoint.header;
     let kind = arch(&header.arch).map_err(|e| Error::model(name, e))?;
     let in_file = |e: Error| Error::model(name, format!("it does not fit {}: {e}", header.arch));
+    header.decoding.check().map_err(in_file)?;
     let graph = (kind.graph)(&header.network).map_err(in_file)?;
+    let graph = decoded(graph, &header.decoding);
     let params = Params::given(&graph, &checkpoint.tensors, &place.device).map_err(in_file)?;
     let model = Model {
         graph,
@@ -118,6 +117,10 @@ pub struct ModelInfo {
     pub digest: String,
     /// Short side of the thumbnails that it was trained for.
     pub size: usize,
+    /// What its network makes; empty for a test model.
+    pub head: String,
+    /// How a choice of bins becomes a colour, where it makes one.
+    pub decoding: Option<Decoding>,
     /// Factor on its chroma.
     pub gain: f32,
     /// How it was trained.
@@ -129,9 +132,18 @@ pub struct ModelInfo {
 impl ModelInfo {
     fn new(name: &str, checkpoint: &Checkpoint) -> Self {
         let header = checkpoint.header.clone();
+        let graph = arch(&header.arch).and_then(|kind| (kind.graph)(&header.network));
+        // Unknown where the network that the header names is.
+        let (head, flops) = graph.map_or((None, 0), |graph| {
+            let size = (header.size, header.size);
+            (Some(Head::of(&graph)), graph.flops(size))
+        });
+        let classifies = head == Some(Head::Classification);
         Self {
             name: name.into(),
-            flops: flops(&header),
+            flops,
+            head: head.map(|head| head.to_string()).unwrap_or_default(),
+            decoding: classifies.then_some(header.decoding),
             arch: header.arch,
             parameters: checkpoint.tensors.values().map(|t| t.elem_count()).sum(),
             digest: checkpoint.digest.clone(),
@@ -150,17 +162,13 @@ impl ModelInfo {
             flops: 0,
             digest: String::new(),
             size: 0,
+            head: String::new(),
+            decoding: None,
             gain: 1.,
             trained: Value::Null,
             figures: Value::Null,
         }
     }
-}
-
-/// 0 where the network that the header names is not known.
-fn flops(header: &Header) -> u64 {
-    let graph = arch(&header.arch).and_then(|kind| (kind.graph)(&header.network));
-    graph.map_or(0, |graph| graph.flops((header.size, header.size)))
 }
 
 impl fmt::Display for ModelInfo {
@@ -179,6 +187,15 @@ impl fmt::Display for ModelInfo {
             "  thumbnails of {} px on the short side, chroma gain {}",
             self.size, self.gain
         )?;
+        if let Some(Decoding { k, temperature }) = self.decoding {
+            writeln!(
+                f,
+                "  {}: decoded with prior correction k {k}, temperature {temperature}",
+                self.head
+            )?;
+        } else {
+            writeln!(f, "  {}", self.head)?;
+        }
         writeln!(
             f,
             "  {:.2} GFLOP for a thumbnail of {1} x {1}",

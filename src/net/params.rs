@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-use super::graph::Graph;
+use super::{bins, graph::Graph};
 use crate::error::{Error, Result};
 
 /// How a fresh parameter is drawn.
@@ -20,6 +20,10 @@ pub enum Init {
     Constant(f32),
     /// Normal with mean and standard deviation.
     Normal(f32, f32),
+    /// The bins in the gamut of sRGB, a and b in CIE units.
+    Bins,
+    /// The binomial filter of 3 x 3, for each channel.
+    Binomial,
 }
 
 impl Init {
@@ -168,6 +172,12 @@ pub fn normal(rng: &mut impl Rng) -> f32 {
 fn draw(seed: u64, name: &str, count: usize, init: Init) -> Vec<f32> {
     match init {
         Init::Constant(v) => vec![v; count],
+        Init::Bins => bins::in_gamut().concat(),
+        Init::Binomial => {
+            let row = [0.25, 0.5, 0.25];
+            let filter = row.map(|y| row.map(|x| y * x)).concat();
+            filter.into_iter().cycle().take(count).collect()
+        }
         Init::Normal(mean, std) => {
             let mut rng = stream(seed, name);
             (0..count).map(|_| mean + std * normal(&mut rng)).collect()

@@ -6,18 +6,27 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 use super::{
-    decoder,
+    decoder::{self, Head},
     graph::{Conv, Graph, RELU, Value, Window},
 };
 use crate::error::{Error, Result};
+
+/// Settings of the network.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SqueezeConfig {
+    /// What it makes.
+    pub head: Head,
+}
 
 /// How strong ImageNet SqueezeNet's features are, about.
 const STRENGTH: f64 = 100.;
 
 /// The network; the encoder's names are the original's (`conv1`, `fire2`, ...).
-pub fn graph() -> Graph {
+pub fn graph(config: &SqueezeConfig) -> Graph {
     let (mut g, l) = Graph::new(1);
     let stem = g.conv(l, Conv::new("conv1", 96, Window::new(7, 2, 3)).act(RELU)); // 1/2
     let mut x = g.max_pool(stem);
@@ -32,7 +41,7 @@ pub fn graph() -> Graph {
     let eighth = x; // 512
     x = g.max_pool(x);
     let deep = fire(&mut g, x, 9); // 512 at 1/16
-    decoder::regression(&mut g, deep, &[eighth, quarter], None);
+    decoder::decoder(&mut g, deep, &[eighth, quarter], None, config.head);
     g
 }
 
@@ -67,7 +76,10 @@ pub fn from_imagenet(weights: &BTreeMap<String, Tensor>) -> Result<BTreeMap<Stri
             )
         })
     };
-    let fires = graph().parameters().into_iter().map(|p| p.name);
+    let fires = graph(&SqueezeConfig::default())
+        .parameters()
+        .into_iter()
+        .map(|p| p.name);
     let mut ours: BTreeMap<_, _> = fires
         .filter(|name| name.starts_with("fire"))
         .map(|name| {

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor, Var, backprop::GradStore};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Config,
@@ -20,11 +20,11 @@ use crate::{
     eval::{self, Exam, Figures},
     frame::AbMap,
     net::{
-        self, Place, Precision,
+        self, Decoding, Place, Precision,
         checkpoint::{self, COLOR, Checkpoint, Header},
         engine::{
             Engine, allow_tf32, cpu_has_bf16,
-            eager::{Eager, Gradients, Pass, Seen, Wanted},
+            eager::{Eager, Gradients, Norms, Pass, Seen, Wanted},
             onednn::Packs,
             ops::{self, BlockSum, Cat, Slice},
             upload,
@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Parameters to start from: a model of ours of the same kind, or the ImageNet network of the generator's encoder.
-fn initial(path: &Path, arch: &str) -> Result<BTreeMap<String, Tensor>> {
+fn initial(path: &Path, arch: &str, settings: &Value) -> Result<BTreeMap<String, Tensor>> {
     let name = shown(path);
     let bytes = fs::read(path).map_err(|e| Error::model(&name, io_sentence(&e)))?;
     match (
@@ -48,7 +48,7 @@ fn initial(path: &Path, arch: &str) -> Result<BTreeMap<String, Tensor>> {
             &name,
             format!("it is {}, not {arch}", model.header.arch),
         )),
-        (Err(_), Some(ours)) => ours(&checkpoint::tensors(&bytes, &name, &Device::Cpu)?),
+        (Err(_), Some(ours)) => ours(settings, &checkpoint::tensors(&bytes, &name, &Device::Cpu)?),
         (Err(e), None) => Err(e),
     }
 }
@@ -89,7 +89,7 @@ impl Network {
             params,
             bf16,
         }
-        .learn_sharing(x, noise, packs)?)
+        .learn_sharing(x, noise, packs, Norms::Batch)?)
     }
 }
 
@@ -122,6 +122,7 @@ impl Trainer {
             warnings.push(SLOW_BF16.into());
         }
         let graph = (net::arch(&config.arch)?.graph)(&config.network)?;
+        let graph = net::decoded(graph, &Decoding::default());
         let stride = graph.stride();
         if !config.size.is_multiple_of(stride) {
             return Err(Error::Usage(format!(
@@ -142,7 +143,7 @@ impl Trainer {
         let generator = Network::new(graph, config.seed, config, &device)?;
         let given = match init {
             None => BTreeMap::new(),
-            Some(path) => initial(path, &config.arch)?,
+            Some(path) => initial(path, &config.arch, &config.network)?,
         };
         generator.params.set(&given)?;
         Ok(Self {
@@ -489,6 +490,7 @@ impl Trainer {
             color: COLOR.into(),
             size: self.config.size,
             gain,
+            decoding: Decoding::default(),
             trained: json!({
                 "by": concat!("autochrome ", env!("CARGO_PKG_VERSION")),
                 "settings": self.config,

@@ -182,12 +182,22 @@ fn network(arch: &Arch, engine: Engine) -> Network {
 }
 
 fn graph(arch: &Arch) -> net::graph::Graph {
-    (arch.graph)(&(arch.defaults)()).expect("a network")
+    (arch.graph)(&settings(arch)).expect("a network")
+}
+
+/// Settings by default, but to a and b, which the other programs make as well.
+fn settings(arch: &Arch) -> Value {
+    let mut settings = (arch.defaults)();
+    if let Some(head) = settings.get_mut("head") {
+        *head = json!("regression");
+    }
+    settings
 }
 
 fn trainer(arch: &Arch, bf16: bool) -> Trainer {
     let config = Config {
         arch: arch.name.into(),
+        network: settings(arch),
         size: SIZE,
         batch: BATCH,
         shards: 2,

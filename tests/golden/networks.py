@@ -6,6 +6,7 @@ Computed in f64. Parameters and inputs are not stored: both sides make them with
 alone.
 """
 
+import functools
 import json
 import math
 import pathlib
@@ -45,7 +46,31 @@ def norm(x, name):
     return F.group_norm(x, max(c // 8, 1), wave(name + ".weight", c), wave(name + ".bias", c))
 
 
-def decoder(deep, eighth, quarter, layer=conv):
+@functools.cache
+def bins():
+    """Centres of the cells of 10 x 10 units of (a, b) that some 8-bit colour of sRGB lies in (CIE 1976, D65)."""
+    matrix = [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    linear = torch.where(levels > 0.04045, ((levels + 0.055) / 1.055) ** 2.4, levels / 12.92)
+    cells = set()
+    for red in linear:
+        rgb = torch.stack(torch.meshgrid(red, linear, linear, indexing="ij"), -1).reshape(-1, 3)
+        t = rgb @ torch.tensor(matrix, dtype=torch.float64).T / torch.tensor([0.95047, 1.0, 1.08883])
+        f = torch.where(t > (6 / 29) ** 3, t ** (1 / 3), t / (3 * (6 / 29) ** 2) + 4 / 29)
+        ab = torch.stack([500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], 1)
+        cells |= {tuple(cell) for cell in (ab / 10).round().int().unique(dim=0).tolist()}
+    return torch.tensor(sorted(cells), dtype=torch.float64) * 10
+
+
+def decoded(logits, k=0.4, temperature=0.38):
+    """The annealed mean of the bins, in network units."""
+    centres = bins()
+    prior = (1 + 0.8 * wave("head.prior", len(centres))) / len(centres)
+    z = logits - k * prior.log()[:, None, None]
+    return torch.einsum("nqhw,qc->nchw", torch.softmax(z / temperature, 1), centres / 110)
+
+
+def decoder(deep, eighth, quarter, layer=conv, head="regression"):
     def join(coarse, skip, name, outputs):
         x = torch.cat([F.interpolate(coarse, scale_factor=2), skip], 1)
         return layer(layer(x, name + ".mix", outputs, 1), name + ".smooth", outputs, 3)
@@ -54,10 +79,12 @@ def decoder(deep, eighth, quarter, layer=conv):
     x = x + conv(deep.mean((2, 3), keepdim=True), "decoder.global", 192, 1, slope=1.0)
     x = join(x, eighth, "decoder.join8", 128)
     x = join(x, quarter, "decoder.join4", 96)
+    if head == "classification":
+        return decoded(conv(x, "decoder.head", 261, slope=1.0))
     return torch.tanh(conv(x, "decoder.head", 2, slope=1.0))
 
 
-def squeeze(x):
+def squeeze(x, head="regression"):
     def fire(x, n):
         expand = 64 * (n // 2)
         s = conv(x, f"fire{n}.squeeze", expand // 4, 1)
@@ -72,10 +99,10 @@ def squeeze(x):
     quarter, x = x, pool(x)
     for n in (5, 6, 7, 8):
         x = fire(x, n)
-    return decoder(fire(pool(x), 9), x, quarter)
+    return decoder(fire(pool(x), 9), x, quarter, head=head)
 
 
-def lite(x):
+def lite(x, head="classification", cut=False, norm="batch", blur=False):
     def normed(x, name, outputs, size, stride=1, groups=1):
         before = (size - stride) // 2
         after = size - stride - before
@@ -86,27 +113,39 @@ def lite(x):
         )
         return F.batch_norm(x, mean, var, scale, shift, eps=1e-3)
 
+    def group_normed(x, name, outputs, size):
+        x = F.conv2d(x, wave(name + ".weight", outputs, x.shape[1], size, size), padding=size // 2)
+        return F.group_norm(x, outputs // 8, wave(name + ".bn.weight", outputs), wave(name + ".bn.bias", outputs), 1e-5)
+
+    def shrinking(x, name, outputs, size, stride, groups=1):
+        if not blur or stride == 1:
+            return F.relu6(normed(x, name, outputs, size, stride, groups))
+        x = F.pad(F.relu6(normed(x, name, outputs, size, 1, groups)), (0, 1, 0, 1))
+        row = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
+        return F.conv2d(x, torch.outer(row, row).expand(outputs, 1, 3, 3), stride=2, groups=outputs)
+
     def block(x, name, size, stride, expand, outputs):
         y, wide = x, x.shape[1] * expand
         if expand > 1:
             y = F.relu6(normed(y, name + ".expand", wide, 1))
-        y = F.relu6(normed(y, name + ".depthwise", wide, size, stride, wide))
+        y = shrinking(y, name + ".depthwise", wide, size, stride, wide)
         y = normed(y, name + ".project", outputs, 1)
         return x + y if y.shape == x.shape else y
 
     # EfficientNet-B0's table: kernel, stride, expansion, channels of each block.
     blocks = [(3, 1, 1, 16), (3, 2, 6, 24), (3, 1, 6, 24), (5, 2, 6, 40), (5, 1, 6, 40), (3, 2, 6, 80)]
     blocks += [(3, 1, 6, 80)] * 2 + [(5, 1, 6, 112)] * 3 + [(5, 2, 6, 192)] + [(5, 1, 6, 192)] * 3 + [(3, 1, 6, 320)]
-    x = F.relu6(normed(x, "stem", 32, 3, 2))
+    x = shrinking(x, "stem", 32, 3, 2)
     at = {}
-    for i, (size, stride, expand, outputs) in enumerate(blocks):
+    for i, (size, stride, expand, outputs) in enumerate(blocks[:11] if cut else blocks):
         x = block(x, f"blocks.{i}", size, stride, expand, outputs)
         at[i] = x
     # The last maps at 1/4, 1/8 and 1/16 of the input; x is at 1/32.
     quarter, eighth, sixteenth = at[2], at[4], at[10]
-    deep = torch.cat([F.interpolate(x, scale_factor=2), sixteenth], 1)
-    layer = lambda x, name, outputs, size: F.relu(normed(x, name, outputs, size))
-    return decoder(layer(deep, "decoder.mix16", 192, 1), eighth, quarter, layer)
+    deep = sixteenth if cut else torch.cat([F.interpolate(x, scale_factor=2), sixteenth], 1)
+    decoder_norm = normed if norm == "batch" else group_normed
+    layer = lambda x, name, outputs, size: F.relu(decoder_norm(x, name, outputs, size))
+    return decoder(layer(deep, "decoder.mix16", 192, 1), eighth, quarter, layer, head)
 
 
 def unet(x, channels=64, depth=5):
@@ -146,6 +185,13 @@ def main():
     l = wave("input", 1, 2, 64, 96).transpose(0, 1)
     ab = wave("chroma", 2, 2, 64, 96).transpose(0, 1)
     golden = {f.__name__: numbers(f(l)) for f in (squeeze, lite, unet)}
+    # Other settings, named as the tests name them.
+    variants = {
+        squeeze: ['{"head": "classification"}'],
+        lite: ['{"head": "regression"}', '{"cut": true}', '{"norm": "group", "cut": true}', '{"blur": true}'],
+    }
+    for f, all_settings in variants.items():
+        golden |= {f"{f.__name__} {settings}": numbers(f(l, **json.loads(settings))) for settings in all_settings}
     golden["patchgan"] = numbers(patchgan(l, ab))
     path = pathlib.Path(__file__).with_suffix(".json")
     path.write_text(json.dumps(golden) + "\n")

@@ -11,8 +11,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::onednn::Packs;
 use super::ops::{
-    Add, Back, BiasAct, Cat, Conv, ConvData, Geometry, Grads, Mask, MaxPool, Mean, Norm, Operation,
-    Run, Statistics, Up,
+    Add, Back, BiasAct, Cat, Conv, ConvData, Decode, Geometry, Grads, Mask, MaxPool, Mean, Norm,
+    Operation, Run, Statistics, Up,
 };
 use crate::net::{
     graph::{self, Graph, NormKind, Op},
@@ -21,6 +21,16 @@ use crate::net::{
 
 /// Gradients, or other values, by parameter name.
 pub type Gradients = BTreeMap<String, Tensor>;
+
+/// What batch norms see in training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Norms {
+    /// The batch.
+    #[default]
+    Batch,
+    /// Their running statistics, as in use: for the end of a training, when these no longer move.
+    Running,
+}
 
 /// A network that can run: what it does, with which numbers.
 #[derive(Clone, Copy)]
@@ -48,6 +58,8 @@ impl<O: Operation> Remembered for O {
 enum Source {
     Picture(usize),
     Parameter(String),
+    /// A number that no gradient moves.
+    Constant,
 }
 
 /// An operation that was done.
@@ -74,7 +86,7 @@ pub struct Seen {
 pub struct Pass {
     steps: Vec<Step>,
     output: Tensor,
-    /// What its batch norms saw.
+    /// What its batch norms saw; nothing where they kept to their running statistics.
     pub seen: Vec<Seen>,
 }
 
@@ -110,11 +122,11 @@ impl Eager<'_> {
     /// # Errors
     /// As for [`Eager::evaluate`].
     pub fn learn(&self, x: &Tensor, noise: &mut ChaCha8Rng) -> Result<Pass> {
-        self.learn_sharing(x, noise, &Arc::default())
+        self.learn_sharing(x, noise, &Arc::default(), Norms::Batch)
     }
 
     /// As [`Eager::learn`], with weights that are packed once for every pass that shares `packs`, forward and
-    /// backward: as long as the parameters stay as they are.
+    /// backward: as long as the parameters stay as they are; and with batch norms that see what `norms` says.
     ///
     /// # Errors
     /// As for [`Eager::evaluate`].
@@ -123,9 +135,11 @@ impl Eager<'_> {
         x: &Tensor,
         noise: &mut ChaCha8Rng,
         packs: &Arc<Packs>,
+        norms: Norms,
     ) -> Result<Pass> {
         let mut learning = Learning {
             packs: packs.clone(),
+            norms,
             noise,
             steps: Vec::new(),
             seen: Vec::new(),
@@ -142,6 +156,7 @@ impl Eager<'_> {
 
 struct Learning<'a> {
     packs: Arc<Packs>,
+    norms: Norms,
     noise: &'a mut ChaCha8Rng,
     steps: Vec<Step>,
     seen: Vec<Seen>,
@@ -215,6 +230,11 @@ impl<'a, 'b> Forward<'a, 'b> {
             Op::Up { factor } => self.apply(i, Up(*factor), inputs),
             Op::MaxPool => self.apply(i, MaxPool, inputs),
             Op::Mean => self.apply(i, Mean, inputs),
+            Op::Decode { name, decoding } => {
+                let of = |what: &str| self.parameter(format!("{name}.{what}"));
+                let decode = Decode::new(&of("bins")?.1, &of("prior")?.1, decoding)?;
+                self.apply(i, decode, inputs)
+            }
             Op::Dropout { p } => match &mut self.learning {
                 None => Ok(inputs.swap_remove(0).1),
                 Some(learning) => {
@@ -234,7 +254,7 @@ impl<'a, 'b> Forward<'a, 'b> {
         let geometry = Geometry {
             window: conv.window,
             groups: conv.groups,
-            bf16: self.eager.bf16 && i != self.eager.graph.output().index(),
+            bf16: self.eager.bf16 && i != self.eager.graph.head(),
         };
         inputs.push(self.parameter(format!("{}.weight", conv.name))?);
         let bias = match conv.bias {
@@ -292,7 +312,10 @@ impl<'a, 'b> Forward<'a, 'b> {
 
     fn parameter(&self, name: String) -> Result<(Source, Tensor)> {
         match self.eager.params.get(&name) {
-            Some(tensor) => Ok((Source::Parameter(name), tensor.clone())),
+            Some(tensor) if self.eager.params.trained().contains_key(&name) => {
+                Ok((Source::Parameter(name), tensor.clone()))
+            }
+            Some(tensor) => Ok((Source::Constant, tensor.clone())),
             None => bail!("the network has no parameter {name}"),
         }
     }
@@ -300,11 +323,7 @@ impl<'a, 'b> Forward<'a, 'b> {
     fn statistics(&mut self, name: &str, kind: NormKind, x: &Tensor) -> Result<Statistics> {
         match (kind, &mut self.learning) {
             (NormKind::Group { groups, eps }, _) => Statistics::of(x, Some(groups), eps),
-            (NormKind::Batch { eps }, None) => {
-                let of = |what: &str| self.parameter(format!("{name}.{what}"));
-                Statistics::fixed(&of("running_mean")?.1, &of("running_var")?.1, eps)
-            }
-            (NormKind::Batch { eps }, Some(learning)) => {
+            (NormKind::Batch { eps }, Some(learning)) if learning.norms == Norms::Batch => {
                 let statistics = Statistics::of(x, None, eps)?;
                 learning.seen.push(Seen {
                     name: name.to_owned(),
@@ -313,6 +332,10 @@ impl<'a, 'b> Forward<'a, 'b> {
                     samples: statistics.samples.unwrap_or(1),
                 });
                 Ok(statistics)
+            }
+            (NormKind::Batch { eps }, _) => {
+                let of = |what: &str| self.parameter(format!("{name}.{what}"));
+                Statistics::fixed(&of("running_mean")?.1, &of("running_var")?.1, eps)
             }
         }
     }
@@ -359,6 +382,7 @@ impl Pass {
                 .map(|(source, _)| match source {
                     Source::Picture(i) => moving[*i],
                     Source::Parameter(_) => wanted == Wanted::Parameters,
+                    Source::Constant => false,
                 })
                 .collect();
             if !wants.contains(&true) {
@@ -382,6 +406,7 @@ impl Pass {
                         let grad = sum(gradients.remove(&name), grad)?;
                         gradients.insert(name, grad);
                     }
+                    Source::Constant => {}
                 }
             }
         }
@@ -399,6 +424,7 @@ impl Pass {
             moving[step.output.0] |= step.inputs.iter().any(|(source, _)| match source {
                 Source::Picture(i) => moving[*i],
                 Source::Parameter(_) => wanted == Wanted::Parameters,
+                Source::Constant => false,
             });
         }
         moving
