@@ -7,8 +7,8 @@ use autochrome::{
     eval::metrics::ciede2000,
     frame::{AbMap, Thumb},
     net::{
-        self, Colorizer, DEFAULT_MODEL, DeviceChoice, Model, Network, Place, Precision,
-        checkpoint::Checkpoint,
+        self, Colorizer, DEFAULT_MODEL, Decoding, DeviceChoice, Model, Network, Place, Precision,
+        checkpoint::{self, COLOR, Checkpoint, Header},
         engine::{
             Engine,
             eager::{Eager, Wanted},
@@ -18,8 +18,9 @@ use autochrome::{
         params::{Params, stream},
     },
 };
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rand::Rng;
+use serde_json::Value;
 
 #[path = "common/numbers.rs"]
 mod numbers;
@@ -104,6 +105,19 @@ fn head(graph: &Graph) -> &str {
     names.next_back().unwrap()
 }
 
+/// A head whose logits are smooth over the bins, as a trained one's are: a bell of 30 CIE units that the features move.
+fn unimodal(params: &Params, name: &str, bins: &Tensor) -> BTreeMap<String, Tensor> {
+    let drawn = params.get(name).unwrap();
+    let (count, inputs, h, w) = drawn.dims4().unwrap();
+    let moves = drawn.narrow(0, 0, 2).unwrap().flatten_from(1).unwrap();
+    let bins = (bins / 30.).unwrap();
+    let weight = bins.matmul(&moves).unwrap();
+    let bell = (bins.sqr().unwrap().sum(1).unwrap() * -0.5).unwrap();
+    let bias = name.replace("weight", "bias");
+    let weight = weight.reshape((count, inputs, h, w)).unwrap();
+    BTreeMap::from([(name.to_owned(), weight), (bias, bell)])
+}
+
 /// A fresh generator: statistics that are not those of a fresh one, and a head as strong as a trained one's, 16 CIE
 /// units on the whole.
 fn realistic(kind: &Kind) -> (Graph, Params) {
@@ -123,6 +137,9 @@ fn realistic(kind: &Kind) -> (Graph, Params) {
     }
     params.set(&set).unwrap();
     let name = format!("{}.weight", head(&graph));
+    if let Some(bins) = params.get("head.bins") {
+        params.set(&unimodal(&params, &name, bins)).unwrap();
+    }
     // tanh bends, so that once is not enough.
     for _ in 0..4 {
         let ab = values(&eagerly(&graph, &params, &thumbs(1, 160, 128)[0]));
@@ -292,6 +309,71 @@ fn the_default_model_makes_the_same_pictures_in_every_precision() {
             judge(&place.words, narrow, thumb, map, &theirs);
         }
     }
+}
+
+/// What is written down and read back is the same model: bins, frequencies, k, T and gain.
+#[test]
+fn a_classifying_model_from_a_file_makes_the_same_pictures_on_every_engine() {
+    let named = |kind: &Kind| kind.name == r#"lite {"cut": true}"#;
+    let kind = kinds().into_iter().find(named).unwrap();
+    let (_, params) = realistic(&kind);
+    let prior = sine("prior", &[261], 0.5 / 261., 1. / 261.);
+    params.set(&[("head.prior".into(), prior)].into()).unwrap();
+    let decoding = Decoding {
+        k: 0.7,
+        temperature: 0.5,
+    };
+    let header = Header {
+        arch: kind.arch.name.into(),
+        network: kind.settings.clone(),
+        color: COLOR.into(),
+        size: 64,
+        gain: 1.2,
+        decoding,
+        trained: Value::Null,
+        figures: Value::Null,
+    };
+    let tensors = params.values().unwrap();
+    let bytes = checkpoint::bytes(&header, &tensors, DType::F32).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    std::fs::write(&path, bytes).unwrap();
+    let graph = net::decoded(kind.trunk(), &decoding);
+    let thumbs = thumbs(3, 96, 64);
+    for precision in [Precision::F32, Precision::Bf16] {
+        let mut model = net::load(path.to_str().unwrap(), &DeviceChoice::Cpu, precision).unwrap();
+        assert_eq!(model.thumb_size(640, 640), Some((64, 64)));
+        let maps = model.predict(&thumbs).unwrap();
+        let narrow = precision == Precision::Bf16 && model.device().contains("bf16");
+        for (thumb, map) in thumbs.iter().zip(&maps) {
+            let theirs = reference(&graph, &params, header.gain, thumb);
+            judge(model.device(), narrow, thumb, map, &theirs);
+            assert!(map.a.iter().chain(&map.b).all(|v| v.abs() <= 110.));
+            let alone = model.predict(std::slice::from_ref(thumb)).unwrap();
+            assert_eq!(&alone[0], map);
+        }
+    }
+    // Another k makes other pictures.
+    let other = net::decoded(kind.trunk(), &Decoding { k: 0., ..decoding });
+    let [ours, theirs] = [&graph, &other].map(|g| reference(g, &params, 1., &thumbs[0]));
+    assert!(apart(&ours, &theirs) > 0.5);
+    // And a temperature of 0 makes none.
+    let cold = Decoding {
+        temperature: 0.,
+        ..decoding
+    };
+    let header = Header {
+        decoding: cold,
+        ..header
+    };
+    std::fs::write(
+        &path,
+        checkpoint::bytes(&header, &tensors, DType::F32).unwrap(),
+    )
+    .unwrap();
+    let why = net::load(path.to_str().unwrap(), &DeviceChoice::Cpu, Precision::F32);
+    let why = why.err().unwrap().to_string();
+    assert!(why.contains("temperature must be above 0"), "{why}");
 }
 
 /// The plans that this machine can run.

@@ -60,7 +60,7 @@ impl Decoding {
             return Ok(());
         }
         Err(Error::Usage(format!(
-            "decoding with k {} and temperature {}: k must be within 0..1, the temperature above 0",
+            "decoding with k {} and temperature {}: k must be within 0..1, the temperature must be above 0",
             self.k, self.temperature
         )))
     }
@@ -113,7 +113,25 @@ fn apart([a, b]: [f32; 2], [c, d]: [f32; 2]) -> f32 {
 /// A colour as a mixture of its nearest bins: their numbers, nearest first, and their shares, which fall off as a
 /// Gaussian and sum to 1. Colours and bins in CIE units; there are at least [`NEIGHBOURS`] bins.
 pub fn soft(bins: &[[f32; 2]], ab: [f32; 2]) -> [(usize, f32); NEIGHBOURS] {
-    let mut nearest = [(0, f32::INFINITY); NEIGHBOURS];
+    // Where cells lie on all sides, five centres are within 16 units; looking at these alone is much quicker.
+    let within = 2.56 * STEP * STEP;
+    let close = nearest(bins, ab, within);
+    let nearest = match close[NEIGHBOURS - 1].1 < within {
+        true => close,
+        false => nearest(bins, ab, f32::INFINITY),
+    };
+    // Relative to the nearest, or a colour far outside would divide 0 by 0.
+    let first = nearest[0].1;
+    let mut shares = nearest.map(|(number, d)| (number, gauss(d - first)));
+    let total: f32 = shares.iter().map(|(_, share)| share).sum();
+    shares.iter_mut().for_each(|(_, share)| *share /= total);
+    shares
+}
+
+/// The nearest bins of those less than this squared distance away, and their squared distances; where there are
+/// fewer, the rest are that far away.
+fn nearest(bins: &[[f32; 2]], ab: [f32; 2], within: f32) -> [(usize, f32); NEIGHBOURS] {
+    let mut nearest = [(0, within); NEIGHBOURS];
     for (number, bin) in bins.iter().enumerate() {
         let distance = apart(*bin, ab);
         if distance < nearest[NEIGHBOURS - 1].1 {
@@ -122,12 +140,7 @@ pub fn soft(bins: &[[f32; 2]], ab: [f32; 2]) -> [(usize, f32); NEIGHBOURS] {
             nearest[at] = (number, distance);
         }
     }
-    // Relative to the nearest, or a colour far outside would divide 0 by 0.
-    let first = nearest[0].1;
-    let mut shares = nearest.map(|(number, d)| (number, gauss(d - first)));
-    let total: f32 = shares.iter().map(|(_, share)| share).sum();
-    shares.iter_mut().for_each(|(_, share)| *share /= total);
-    shares
+    nearest
 }
 
 /// A Gaussian of a squared distance.

@@ -219,7 +219,7 @@ CASES = [
     act_case("relu6", affine={"x": [5, 3]}),
     act_case("tanh"),
     case("decode", "", [2, 3, 4, len(BINS)], {"x": [3, 0]}, k=0.4, temperature=0.38),
-    case("cross_entropy", "", [2, 3, 4, len(BINS)], {"x": [3, 0]}, weighted=False),
+    case("cross_entropy", "plain", [2, 3, 4, len(BINS)], {"x": [3, 0]}, weighted=False),
     case("cross_entropy", "weighted", [2, 3, 4, len(BINS)], {"x": [3, 0]}, weighted=True),
 ]
 

@@ -15,7 +15,9 @@ type Lanes = [f32; LANES];
 #[inline]
 pub fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.; // 1.5 * 2^23: what is added to it is rounded to a whole number
-    let x = x.clamp(-87., 88.);
+    // As one instruction each, which `clamp` is not.
+    let x = if x > -87. { x } else { -87. };
+    let x = if x < 88. { x } else { 88. };
     let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     // ln 2 in two parts, the first of few digits, so that n times it is exact.
@@ -80,8 +82,8 @@ fn total(lanes: Lanes) -> f32 {
     lanes.iter().sum()
 }
 
-/// `e^(v - largest v)` in place, of a row of whole lanes; their sum.
-fn exponentials(row: &mut [f32]) -> f32 {
+/// `e^(v - largest v)` in place, of a row of whole lanes; the largest, and the sum.
+fn exponentials(row: &mut [f32]) -> (f32, f32) {
     let mut most = [f32::NEG_INFINITY; LANES];
     for v in lanes(row) {
         for (most, v) in most.iter_mut().zip(v) {
@@ -89,14 +91,12 @@ fn exponentials(row: &mut [f32]) -> f32 {
         }
     }
     let most = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    row.iter_mut().for_each(|v| *v = exp(*v - most));
     let mut sum = [0.; LANES];
-    for v in row.as_chunks_mut::<LANES>().0 {
-        for (v, sum) in v.iter_mut().zip(&mut sum) {
-            *v = exp(*v - most);
-            *sum += *v;
-        }
+    for v in lanes(row) {
+        sum.iter_mut().zip(v).for_each(|(sum, v)| *sum += v);
     }
-    total(sum)
+    (most, total(sum))
 }
 
 /// What stands in a row beyond the logits: its exponential is nothing.
@@ -109,7 +109,7 @@ fn softmax(z: &[f32], palette: &Palette, row: &mut [f32]) -> (f32, [f32; 2]) {
         *v = z * palette.sharpness - offset;
     }
     rest.fill(NOTHING);
-    let sum = exponentials(row);
+    let (_, sum) = exponentials(row);
     let (mut a, mut b) = ([0.; LANES], [0.; LANES]);
     for (v, (ca, cb)) in lanes(row).zip(lanes(&palette.a).zip(lanes(&palette.b))) {
         for i in 0..LANES {
@@ -172,8 +172,7 @@ impl Target<'_> {
 fn shifted(z: &[f32], row: &mut [f32]) -> (f32, f32) {
     row[..z.len()].copy_from_slice(z);
     row[z.len()..].fill(NOTHING);
-    let most = z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    (most, exponentials(row))
+    exponentials(row)
 }
 
 /// Cross-entropy of each pixel: logits `[pixels, Q]` and truths `[pixels, 2]` to `[pixels]`.
