@@ -471,6 +471,99 @@ fn squeeze_takes_over_the_weights_of_squeezenet() {
     agree(&ours["conv1.weight"], &stem, 1e-6, "conv1");
 }
 
+/// Millions of parameters that gradients move.
+fn millions(kind: &Kind) -> f64 {
+    let parameters = kind.graph().parameters().into_iter();
+    let trained = parameters.filter(|p| p.trained);
+    trained
+        .map(|p| p.shape.iter().product::<usize>())
+        .sum::<usize>() as f64
+        / 1e6
+}
+
+#[test]
+fn lite_is_as_large_as_it_says() {
+    for kind in kinds_of("lite") {
+        let size = millions(&kind);
+        let flops = kind.graph().flops((128, 128)) as f64 / 1e9;
+        println!(
+            "{}: {size:.2} M parameters, {flops:.2} GFLOP at 128 px",
+            kind.name
+        );
+        let cut = kind.settings["cut"] == json!(true);
+        let about = if cut { 1.3..1.7 } else { 3.6..4.4 };
+        assert!(about.contains(&size), "{}: {size} M", kind.name);
+    }
+}
+
+/// How much the result changes when the picture moves by one pixel, as a part of how much it varies.
+fn unsteadiness(graph: &Graph, given: &BTreeMap<String, Tensor>) -> f64 {
+    let params = Params::seeded(graph, 1, &Device::Cpu).unwrap();
+    params.set(given).unwrap();
+    let (side, margin) = (128, 4);
+    let wave =
+        |x: usize, y: usize, i: f32| (0.05 * i * x as f32 + 0.08 * (9. - i) * y as f32).sin() / 9.;
+    let value = |x, y| (1..9).map(|i| wave(x, y, i as f32)).sum::<f32>();
+    let picture = |from: usize| {
+        let l = (0..side * side).map(|i| value(from + i % side, i / side));
+        let l = Tensor::from_vec(l.collect::<Vec<_>>(), (1, side, side, 1), &Device::Cpu).unwrap();
+        let y = eager(graph, &params).evaluate(&l).unwrap();
+        // Borders see what is beyond the picture.
+        let inside = side / 4 - 2 * margin;
+        let y = y
+            .narrow(1, margin, inside)
+            .unwrap()
+            .narrow(2, margin, inside)
+            .unwrap();
+        y.contiguous().unwrap()
+    };
+    let (here, there) = (picture(0), picture(1));
+    let square = |t: Tensor| {
+        f64::from(
+            t.sqr()
+                .unwrap()
+                .mean_all()
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap(),
+        )
+    };
+    let varies = here
+        .broadcast_sub(&here.mean_keepdim((1, 2)).unwrap())
+        .unwrap();
+    (square((there - here).unwrap()) / square(varies)).sqrt()
+}
+
+#[test]
+fn blurring_before_samples_are_dropped_steadies_the_result() {
+    let lite = net::arch("lite").unwrap();
+    let imagenet = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../shared/weights/efficientnet-lite0.safetensors"
+    );
+    let weights = std::fs::read(imagenet).ok();
+    if weights.is_none() {
+        println!("without the weights of ImageNet: only a drawn network is looked at");
+    }
+    let of = |settings: Value| {
+        let graph = (lite.graph)(&settings).unwrap();
+        let given = weights.as_ref().map(|bytes| {
+            let theirs = checkpoint::tensors(bytes, "lite0", &Device::Cpu).unwrap();
+            lite.pretrained.unwrap()(&settings, &theirs).unwrap()
+        });
+        let drawn = unsteadiness(&graph, &BTreeMap::new());
+        (
+            drawn,
+            given.map_or(drawn, |given| unsteadiness(&graph, &given)),
+        )
+    };
+    let (plain, blurred) = (of(json!({})), of(json!({ "blur": true })));
+    println!(
+        "change by one pixel, drawn and ImageNet encoder: plain {plain:.3?}, blurred {blurred:.3?}"
+    );
+    assert!(blurred.0 < plain.0 && blurred.1 < plain.1);
+}
+
 #[test]
 fn the_same_seed_draws_the_same_parameters_and_another_seed_others() {
     let drawn = |seed| {
