@@ -181,7 +181,7 @@ fn a_run_learns_and_its_model_loads() {
     );
     assert!(job.folder().join("sheet-000060.png").exists());
     assert!(
-        fs::read_to_string(job.folder().join("log.csv"))
+        fs::read_to_string(job.folder().join("metrics.csv"))
             .unwrap()
             .contains("ciede2000")
     );

@@ -16,6 +16,7 @@ use std::{
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Instant,
 };
 
 use candle_core::DType;
@@ -265,6 +266,7 @@ pub fn run(
         }
         (false, _) => {}
     }
+    let resumed_at = (trainer.steps() > 0).then_some(trainer.steps());
     let split = Split::scan(&job.photos, config.held_out, config.seed)?;
     tell(Event::Note(format!(
         "{} photographs to learn from, {} for validation, {} for test",
@@ -295,7 +297,7 @@ pub fn run(
     let mut run = Run {
         config,
         trainer,
-        journal: Journal::open(&folder)?,
+        journal: Journal::open(&folder, &json!({ "settings": config }), resumed_at)?,
         exams,
         state,
         tell,
@@ -371,12 +373,14 @@ impl Run<'_> {
     fn steps(&mut self, mut loader: Loader, stop: &AtomicBool) -> Result<Vec<PathBuf>> {
         let config = self.config;
         while self.trainer.steps() < config.steps && !stop.load(Ordering::Relaxed) {
+            let (begun, rate) = (Instant::now(), config.rate_at(self.trainer.steps()));
             let losses = self.trainer.step(&loader.next_batch()?)?;
+            let pace = config.batch as f64 / begun.elapsed().as_secs_f64();
             for warning in self.trainer.take_warnings() {
                 (self.tell)(Event::Warning(warning));
             }
             let step = self.trainer.steps();
-            let losses = self.journal.step(step, &losses);
+            let losses = self.journal.step(step, &losses, rate, pace);
             (self.tell)(Event::Step { step, losses });
             if step.is_multiple_of(config.check_every) {
                 publish(&self.state, &self.trainer.state()?)?;
@@ -396,7 +400,15 @@ impl Run<'_> {
         let shown = self.exams.len().min(SHOWN);
         self.journal
             .sheet(step, &self.exams[..shown], &maps[..shown])?;
-        self.journal.figures(step, &figures);
+        self.journal.figures(
+            step,
+            &[
+                ("ciede2000", figures.ciede2000),
+                ("psnr_ab", figures.psnr_ab),
+                ("chroma_ratio", figures.chroma_ratio),
+            ],
+        );
+        self.journal.curves()?;
         (self.tell)(Event::Checked { step, figures });
         Ok(())
     }
