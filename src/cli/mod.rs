@@ -7,6 +7,7 @@ mod info;
 mod summary;
 mod train;
 mod ui;
+mod watch;
 
 use clap::{Args, Parser, Subcommand};
 

@@ -1,25 +1,22 @@
 //! `autochrome train`: flags to settings.
 
 use std::{
-    io::IsTerminal,
     path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use clap::Args;
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
-use super::Ui;
+use super::{Ui, watch::Watch};
 
 use crate::{
     error::{Error, Result, io_sentence, shown},
     net::DeviceChoice,
-    train::{self, Config, Event, Job},
+    train::{self, Config, Job},
 };
 
 /// Train a generator on colour photographs.
@@ -119,9 +116,9 @@ impl TrainArgs {
             device: self.device,
             resume: self.resume,
         };
-        let mut progress = Progress::new(*ui, config.steps);
-        let trained = train::run(&config, &job, &stop, &mut |event| progress.hear(event))?;
-        progress.done();
+        let mut watch = Watch::new(*ui, &config);
+        let trained = train::run(&config, &job, &stop, &mut |event| watch.hear(event))?;
+        watch.done();
         if !trained.skipped.is_empty() {
             ui.warn(format_args!(
                 "{} photographs could not be used",
@@ -149,83 +146,4 @@ fn on_interrupt() -> Result<Arc<AtomicBool>> {
     };
     ctrlc::set_handler(handler).map_err(|e| Error::internal("signals", e))?;
     Ok(stop)
-}
-
-/// What a person sees of a run: a bar on a terminal, else a line every ten seconds.
-struct Progress {
-    ui: Ui,
-    bar: Option<ProgressBar>,
-    steps: u64,
-    /// The step that was done first here, and when.
-    first: Option<(u64, Instant)>,
-    spoken: Instant,
-}
-
-impl Progress {
-    const EVERY: Duration = Duration::from_secs(10);
-
-    fn new(ui: Ui, steps: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style =
-                ProgressStyle::with_template("{wide_bar} {pos}/{len}  {msg}  ETA {eta_precise}");
-            ProgressBar::new(steps)
-                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
-        Self {
-            ui,
-            bar,
-            steps,
-            first: None,
-            spoken: Instant::now(),
-        }
-    }
-
-    fn hear(&mut self, event: Event) {
-        match event {
-            Event::Note(line) => self.print(|ui| ui.say(&line)),
-            Event::Warning(line) => self.print(|ui| ui.warn(&line)),
-            Event::Step { step, losses } => self.step(step, &losses),
-            Event::Checked { step, figures: f } => self.print(|ui| {
-                ui.say(format_args!(
-                    "step {step}: on validation photographs CIEDE2000 {:.3}, PSNR_ab {:.3} dB, chroma {:.3} of the truth's",
-                    f.ciede2000, f.psnr_ab, f.chroma_ratio
-                ));
-            }),
-        }
-    }
-
-    fn step(&mut self, step: u64, losses: &[(&str, f32)]) {
-        let losses: Vec<_> = losses
-            .iter()
-            .map(|(name, loss)| format!("{name} {loss:.4}"))
-            .collect();
-        let losses = losses.join(" ");
-        let (first, since) = *self.first.get_or_insert_with(|| (step, Instant::now()));
-        if let Some(bar) = &self.bar {
-            bar.set_position(step);
-            bar.set_message(losses);
-        } else if self.spoken.elapsed() >= Self::EVERY || step == self.steps {
-            self.spoken = Instant::now();
-            let pace = since.elapsed().as_secs_f64() / (step - first).max(1) as f64;
-            let left = HumanDuration(Duration::from_secs_f64(pace * (self.steps - step) as f64));
-            let steps = self.steps;
-            self.ui.say(format_args!(
-                "step {step}/{steps}: {losses}, {:.0} ms a step, {left} left",
-                pace * 1e3
-            ));
-        }
-    }
-
-    fn print(&self, say: impl FnOnce(&Ui)) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| say(&self.ui)),
-            None => say(&self.ui),
-        }
-    }
-
-    fn done(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
 }

@@ -29,6 +29,11 @@ impl Ui {
         }
     }
 
+    /// Whether progress is drawn: on a terminal, unless the user wants quiet.
+    pub fn draws(&self) -> bool {
+        self.terminal && !self.quiet
+    }
+
     /// Something that went wrong and may not be missed.
     pub fn error(&self, message: impl std::fmt::Display) {
         eprintln!("autochrome: {message}");

@@ -7,6 +7,7 @@ pub mod data;
 pub mod journal;
 pub mod objective;
 pub mod optim;
+pub mod signs;
 pub mod store;
 mod trainer;
 
