@@ -1,5 +1,7 @@
 //! A picture to draw lines and words on.
 
+use std::ops::Range;
+
 use image::{Rgb, RgbImage};
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 
@@ -77,29 +79,44 @@ pub(super) fn fill(
 
 /// Draws a line through points, smooth at its edges. Where it meets itself it is no darker.
 pub(super) fn line(image: &mut RgbImage, points: &[(f32, f32)], pen: Pen) {
-    let (width, height) = (image.width() as i32, image.height() as i32);
-    let mut cover = vec![0f32; (width * height) as usize];
+    let (columns, rows) = around(image, points, pen);
+    let width = columns.len();
+    let mut cover = vec![0f32; width * rows.len()];
     let mut begun = 0.;
     for pair in points.windows(2) {
         let (from, to) = (pair[0], pair[1]);
-        let reach = pen.width / 2. + 1.;
-        let range = |a: f32, b: f32, end: i32| {
-            ((a.min(b) - reach) as i32).max(0)..((a.max(b) + reach) as i32 + 1).min(end)
-        };
-        for y in range(from.1, to.1, height) {
-            for x in range(from.0, to.0, width) {
+        let (near_columns, near_rows) = around(image, pair, pen);
+        for y in near_rows {
+            for x in near_columns.clone() {
                 let (distance, along) = distance((x as f32, y as f32), from, to);
                 let shown = !pen.dashed || (begun + along) % 10. < 6.;
                 let ink = (pen.width / 2. + 0.5 - distance).clamp(0., 1.);
-                let old = &mut cover[(y * width + x) as usize];
-                *old = old.max(if shown { ink } else { 0. });
+                let at = (y - rows.start) as usize * width + (x - columns.start) as usize;
+                cover[at] = cover[at].max(if shown { ink } else { 0. });
             }
         }
         begun += (to.0 - from.0).hypot(to.1 - from.1);
     }
-    for (i, ink) in (0..).zip(cover) {
-        blend(image, (i % width, i / width), pen.colour, ink * pen.opacity);
+    let places = rows.flat_map(|y| columns.clone().map(move |x| (x, y)));
+    for (at, ink) in places.zip(cover) {
+        blend(image, at, pen.colour, ink * pen.opacity);
     }
+}
+
+/// The columns and rows of the picture that a line through points may touch.
+fn around(image: &RgbImage, points: &[(f32, f32)], pen: Pen) -> (Range<i32>, Range<i32>) {
+    let reach = pen.width / 2. + 1.;
+    let range = |of: fn(&(f32, f32)) -> f32, end: u32| {
+        let least = points.iter().map(of).fold(f32::INFINITY, f32::min) - reach;
+        let most = points.iter().map(of).fold(f32::NEG_INFINITY, f32::max) + reach;
+        let end = end as i32;
+        let first = (least as i32).clamp(0, end);
+        first..(most as i32).saturating_add(1).clamp(first, end)
+    };
+    (
+        range(|p| p.0, image.width()),
+        range(|p| p.1, image.height()),
+    )
 }
 
 /// Draws a filled circle.

@@ -167,7 +167,7 @@ impl Axis {
         if self.logarithmic {
             return decades(least, most);
         }
-        let step = round_step((most - least) / 5.);
+        let step = round_step((most - least) / 6.);
         let count = ((most / step).floor() - (least / step).ceil()) as i64;
         let ticks = (0..=count).map(|i| ((least / step).ceil() + i as f64) * step);
         ticks.map(|v| (v, number(v, step))).collect()
@@ -201,7 +201,10 @@ fn number(value: f64, step: f64) -> String {
     let decimals = (-step.log10().floor()).max(0.) as usize;
     match (value.abs(), decimals) {
         (0., _) => "0".into(),
-        (_, 5..) => format!("{:.1e}", value).replace(".0e", "e"),
+        (size, 5..) => {
+            let digits = (size.log10().floor() - step.log10().floor()).max(0.) as usize;
+            format!("{value:.digits$e}").replace(".0e", "e")
+        }
         (1e6.., _) if step >= 1e5 => format!("{}M", value / 1e6),
         (1e4.., _) if step >= 1e3 => format!("{}k", value / 1e3),
         _ => format!("{value:.decimals$}"),
@@ -297,4 +300,76 @@ fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         (points[i].0, (xx * y - x * xy) / (n * xx - x * x))
     };
     (0..points.len()).map(fit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticks(range: (f64, f64), logarithmic: bool) -> Vec<String> {
+        let axis = Axis::new(range, logarithmic, 0..500);
+        axis.ticks().into_iter().map(|(_, words)| words).collect()
+    }
+
+    #[test]
+    fn ticks_are_round_numbers() {
+        assert_eq!(
+            ticks((0., 1.), false),
+            ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]
+        );
+        assert_eq!(
+            ticks((0., 100_000.), false),
+            ["0", "20k", "40k", "60k", "80k", "100k"]
+        );
+        assert_eq!(ticks((-3., 3.), false), ["-2", "0", "2"]);
+        assert_eq!(
+            ticks((0., 2e-6), false),
+            ["0", "5e-7", "1e-6", "1.5e-6", "2e-6"]
+        );
+        assert_eq!(ticks((0.03, 1.5), true), ["0.05", "0.1", "0.2", "0.5", "1"]);
+        assert_eq!(
+            ticks((0.001, 1000.), true),
+            ["0.001", "0.01", "0.1", "1", "10", "100", "1000"]
+        );
+    }
+
+    /// No number is there twice, none is missing, and all are where the axis is, whatever its range.
+    #[test]
+    fn every_axis_has_ticks_that_differ() {
+        for exponent in -9..9 {
+            for span in [0.07, 1.3, 9.9] {
+                let least = 10f64.powi(exponent);
+                let axis = Axis::new((least, least * (1. + span)), false, 400..20);
+                let ticks = axis.ticks();
+                let words: std::collections::BTreeSet<_> = ticks.iter().map(|t| &t.1).collect();
+                assert!((2..12).contains(&ticks.len()), "{least} {span}: {ticks:?}");
+                assert_eq!(words.len(), ticks.len(), "{least} {span}: {ticks:?}");
+                assert!(ticks.iter().all(|t| (19.9..400.1).contains(&axis.at(t.0))));
+            }
+        }
+        assert!(!ticks((5., 5.), false).is_empty(), "a flat curve");
+        assert!(
+            !ticks((f64::INFINITY, f64::NEG_INFINITY), false).is_empty(),
+            "no curve"
+        );
+    }
+
+    #[test]
+    fn smoothing_takes_noise_away_and_leaves_a_slope() {
+        let slope = |x: f64| 5. - 0.01 * x;
+        let noisy = |x: f64| (x, slope(x) + (x * 12.9898).sin());
+        let points: Vec<_> = (0..400).map(|i| noisy(f64::from(i))).collect();
+        // At the ends there are fewer neighbours to average.
+        for (x, y) in &smoothed(&points)[20..380] {
+            let (x, y) = (*x, *y);
+            assert!((y - slope(x)).abs() < 0.35, "{x}: {y}, not {}", slope(x));
+        }
+        let straight: Vec<_> = (0..100)
+            .map(|i| (f64::from(i), slope(f64::from(i))))
+            .collect();
+        for ((_, a), (_, b)) in smoothed(&straight).iter().zip(&straight) {
+            assert!((a - b).abs() < 1e-9, "{a} {b}");
+        }
+        assert!(thinned(&vec![(1., 2.); 100_000]).len() <= (WIDTH - LEFT - RIGHT) as usize);
+    }
 }
