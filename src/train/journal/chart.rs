@@ -339,7 +339,7 @@ mod tests {
         for exponent in -9..9 {
             for span in [0.07, 1.3, 9.9] {
                 let least = 10f64.powi(exponent);
-                let axis = Axis::new((least, least * (1. + span)), false, 400..20);
+                let axis = Axis::new((least, least * (1. + span)), false, 20..400);
                 let ticks = axis.ticks();
                 let words: std::collections::BTreeSet<_> = ticks.iter().map(|t| &t.1).collect();
                 assert!((2..12).contains(&ticks.len()), "{least} {span}: {ticks:?}");
