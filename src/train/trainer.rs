@@ -12,7 +12,7 @@ use super::{
     Config,
     data::Batch,
     journal::Losses,
-    objective::{Attempt, OBJECTIVES, discriminator_loss},
+    objective::{Adversary, Attempt, Frozen, OBJECTIVES},
     optim::{Adam, decayed},
 };
 use crate::{
@@ -328,7 +328,8 @@ impl Trainer {
         let real = self.judged((&shard.l, &shard.truth), "real", index, packs)?;
         let fake = self.judged((&shard.l, shard.pass.output()), "fake", index, packs)?;
         let (on_real, on_fake) = (leaf(real.output())?, leaf(fake.output())?);
-        let loss = discriminator_loss(&on_real, &on_fake)?;
+        let game = Adversary::default().game();
+        let loss = (game.discriminator)(&on_real, &on_fake)?;
         let slopes = loss.backward()?;
         let of_real = real.backward(&slope(&slopes, &on_real)?, Wanted::Parameters)?;
         let mut gradients = fake.backward(&slope(&slopes, &on_fake)?, Wanted::Parameters)?;
@@ -354,9 +355,12 @@ impl Trainer {
             None => None,
         };
         let attempt = Attempt {
-            ab: ab.as_tensor().clone(),
-            truth: shard.truth,
-            logits: logits.as_ref().map(|logits| logits.as_tensor().clone()),
+            ab: &ab,
+            truth: &shard.truth,
+            logits: None,
+            judged: logits.as_ref().map(Var::as_tensor),
+            adversary: Adversary::default(),
+            frozen: &Frozen::default(),
         };
         let (losses, total) = self.objective(&attempt)?;
         let Some(total) = total else {
@@ -380,7 +384,7 @@ impl Trainer {
         let mut total = None;
         for objective in OBJECTIVES {
             let weight = self.config.weight(objective.name);
-            if weight == 0. || objective.name == "gan" && attempt.logits.is_none() {
+            if weight == 0. || objective.name == "gan" && attempt.judged.is_none() {
                 continue;
             }
             let loss = (objective.loss)(attempt)?;
