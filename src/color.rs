@@ -16,7 +16,8 @@ pub const WHITE: [f32; 3] = [0.95047, 1.0, 1.08883];
 pub const L_SCALE: f32 = 50.0;
 /// Network units of one unit of a or b: `y = ab / 110`.
 pub const AB_SCALE: f32 = 110.0;
-const DELTA: f32 = 6.0 / 29.0;
+/// Where the cube root of CIE 1976 ends and its straight line begins.
+pub const DELTA: f32 = 6.0 / 29.0;
 
 /// Linear sRGB to XYZ (IEC 61966-2-1), row-major.
 const RGB_TO_XYZ: [[f32; 3]; 3] = [
@@ -24,8 +25,8 @@ const RGB_TO_XYZ: [[f32; 3]; 3] = [
     [0.212671, 0.715160, 0.072169],
     [0.019334, 0.119193, 0.950227],
 ];
-/// Inverse of [`RGB_TO_XYZ`].
-const XYZ_TO_RGB: [[f32; 3]; 3] = [
+/// XYZ to linear sRGB, row-major.
+pub const XYZ_TO_RGB: [[f32; 3]; 3] = [
     [3.240_481_3, -1.537_151_5, -0.498_536_33],
     [-0.969_255, 1.875_99, 0.041_555_927],
     [0.055_646_64, -0.204_041_34, 1.057_311],

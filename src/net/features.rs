@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::{
     checkpoint,
@@ -92,6 +92,15 @@ impl Features {
         ours.insert("conv1.weight".into(), weight);
         ours.insert("conv1.bias".into(), bias);
         let params = Params::given(&graph, &ours, device)?;
+        Ok(Self { params })
+    }
+
+    /// The same network in numbers of another type, see [`Params::to_dtype`].
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        let params = self.params.to_dtype(dtype)?;
         Ok(Self { params })
     }
 

@@ -127,6 +127,24 @@ impl Params {
             .collect()
     }
 
+    /// The same numbers as `dtype`. f64 is for checks: it runs on candle's own operations, slowly.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        let cast = |vars: &BTreeMap<String, Var>| {
+            let cast = |(name, var): (&String, &Var)| {
+                let value = var.as_detached_tensor().to_dtype(dtype)?;
+                Ok((name.clone(), Var::from_tensor(&value)?))
+            };
+            vars.iter().map(cast).collect::<Result<_>>()
+        };
+        Ok(Self {
+            trained: cast(&self.trained)?,
+            statistics: cast(&self.statistics)?,
+        })
+    }
+
     /// Sets parameters by name; those not named in `values` keep theirs.
     ///
     /// # Errors

@@ -5,16 +5,26 @@
 
 mod adversarial;
 mod classification;
+mod colourfulness;
+mod perceptual;
 mod pixel;
+mod rgb;
+mod stability;
 
-pub use adversarial::{ADVERSARIES, Adversary, Game};
+pub use adversarial::{ADVERSARIES, Adversary, Game, gradient_penalty};
 pub use classification::Classes;
+pub use stability::{Affine, Motion, refilmed};
 
 use candle_core::{Result as Candle, Tensor};
 
-/// What an objective may look at. What is differentiated with respect to are `ab`, `logits` and `judged`. Pictures are
-/// in network units.
+use crate::net::features::Features;
+
+/// What an objective may look at. What is differentiated with respect to are `ab`, `logits`, `judged` and what was made
+/// [`Moved::again`]. Pictures are in network units.
 pub struct Attempt<'a> {
+    /// True lightness `[N, H, W, 1]`, where H and W are h and w or a whole multiple of them: the larger, the more the
+    /// perceptual objectives see of the picture.
+    pub l: &'a Tensor,
     /// The generator's ab `[N, h, w, 2]`.
     pub ab: &'a Tensor,
     /// The truth at the same size.
@@ -25,8 +35,19 @@ pub struct Attempt<'a> {
     pub judged: Option<&'a Tensor>,
     /// The game that generator and discriminator play.
     pub adversary: Adversary,
+    /// What became of the moved picture, where it was moved.
+    pub moved: Option<Moved<'a>>,
     /// What does not learn.
     pub frozen: &'a Frozen,
+}
+
+/// What the generator made of lightness that was moved and [`refilmed`].
+#[derive(Clone, Copy)]
+pub struct Moved<'a> {
+    /// Its ab `[N, h, w, 2]`.
+    pub again: &'a Tensor,
+    /// The motion.
+    pub by: &'a Motion,
 }
 
 /// What objectives need that does not learn.
@@ -34,6 +55,8 @@ pub struct Attempt<'a> {
 pub struct Frozen {
     /// The classes of the generator's head.
     pub classes: Option<Classes>,
+    /// The network whose features are compared.
+    pub features: Option<Features>,
 }
 
 /// What an objective needs of an [`Attempt`] that is not always there.
@@ -43,8 +66,12 @@ pub enum Need {
     Logits,
     /// [`Attempt::judged`].
     Judged,
+    /// [`Attempt::moved`].
+    Moved,
     /// [`Frozen::classes`].
     Classes,
+    /// [`Frozen::features`].
+    Features,
 }
 
 /// An objective: a scalar to minimise.
@@ -97,7 +124,50 @@ pub const OBJECTIVES: &[Objective] = &[
             classes.rebalanced_cross_entropy(logits, x.truth)
         },
     },
+    Objective {
+        name: "perceptual",
+        about: "distance of an ImageNet network's features: what looks alike may differ in pixels",
+        needs: &[Need::Features],
+        loss: |x| seen(x, "perceptual", perceptual::of_features),
+    },
+    Objective {
+        name: "style",
+        about: "distance of which features go together: the palette and texture as a whole",
+        needs: &[Need::Features],
+        loss: |x| seen(x, "style", perceptual::of_styles),
+    },
+    Objective {
+        name: "colourfulness",
+        about: "difference of colourfulness, picture by picture: against grey, not beyond the truth",
+        needs: &[],
+        loss: |x| {
+            let (made, truth) = coloured(x)?;
+            colourfulness::distance(&made, &truth)
+        },
+    },
+    Objective {
+        name: "stability",
+        about: "difference that a small motion, another exposure and grain make: against flicker in films",
+        needs: &[Need::Moved],
+        loss: |x| {
+            let moved = given(x.moved, "stability", "the picture moved")?;
+            stability::distance(x.ab, moved.again, moved.by)
+        },
+    },
 ];
+
+/// The colours that were made, and the true ones.
+fn coloured(x: &Attempt) -> Candle<(Tensor, Tensor)> {
+    Ok((rgb::srgb(x.l, x.ab)?, rgb::srgb(x.l, x.truth)?.detach()))
+}
+
+fn seen(x: &Attempt, name: &str, distance: perceptual::Distance) -> Candle<Tensor> {
+    const FEATURES: &str =
+        "the weights of SqueezeNet v1.0: the setting features, a safetensors file";
+    let features = given(x.frozen.features.as_ref(), name, FEATURES)?;
+    let (made, truth) = coloured(x)?;
+    perceptual::distance(features, &made, &truth, distance)
+}
 
 fn classified<'a>(x: &Attempt<'a>, name: &str) -> Candle<(&'a Tensor, &'a Classes)> {
     const HEAD: &str = "a generator whose head classifies";

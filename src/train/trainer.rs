@@ -355,11 +355,13 @@ impl Trainer {
             None => None,
         };
         let attempt = Attempt {
+            l: &shard.l,
             ab: &ab,
             truth: &shard.truth,
             logits: None,
             judged: logits.as_ref().map(Var::as_tensor),
             adversary: Adversary::default(),
+            moved: None,
             frozen: &Frozen::default(),
         };
         let (losses, total) = self.objective(&attempt)?;

@@ -105,6 +105,34 @@ impl Eager<'_> {
         Forward::new(self, Run::Tracked, None).run(x)
     }
 
+    /// The gradient, with respect to `x`, of each sample's mean result: one that candle can differentiate with respect
+    /// to the parameters, where every step can be differentiated twice (see [`super::ops`]). Nothing is dropped.
+    ///
+    /// # Errors
+    /// As for [`Eager::evaluate`]; a step that has no second derivative says so where candle comes to it.
+    pub fn slope(&self, x: &Tensor) -> Result<Tensor> {
+        let mut learning = Learning {
+            packs: Arc::default(),
+            noise: None,
+            steps: Vec::new(),
+            seen: Vec::new(),
+        };
+        let output = Forward::new(self, Run::Tracked, Some(&mut learning)).run(x)?;
+        let each = output.elem_count() / output.dim(0)?;
+        let grad = (output.ones_like()? / each as f64)?;
+        let Learning { steps, seen, .. } = learning;
+        let pass = Pass {
+            steps,
+            output,
+            seen,
+        };
+        let mut gradients = pass.go_back(&grad, Wanted::Input, Run::Tracked)?;
+        match gradients.remove("") {
+            Some(slope) => Ok(slope),
+            None => bail!("the network's result does not depend on its picture"),
+        }
+    }
+
     /// The network in training: dropout drops, batch norms see the batch.
     ///
     /// # Errors
@@ -126,7 +154,7 @@ impl Eager<'_> {
     ) -> Result<Pass> {
         let mut learning = Learning {
             packs: packs.clone(),
-            noise,
+            noise: Some(noise),
             steps: Vec::new(),
             seen: Vec::new(),
         };
@@ -142,7 +170,8 @@ impl Eager<'_> {
 
 struct Learning<'a> {
     packs: Arc<Packs>,
-    noise: &'a mut ChaCha8Rng,
+    /// Where dropout draws from; without it nothing is dropped.
+    noise: Option<&'a mut ChaCha8Rng>,
     steps: Vec<Step>,
     seen: Vec<Seen>,
 }
@@ -215,13 +244,15 @@ impl<'a, 'b> Forward<'a, 'b> {
             Op::Up { factor } => self.apply(i, Up(*factor), inputs),
             Op::MaxPool => self.apply(i, MaxPool, inputs),
             Op::Mean => self.apply(i, Mean, inputs),
-            Op::Dropout { p } => match &mut self.learning {
-                None => Ok(inputs.swap_remove(0).1),
-                Some(learning) => {
-                    let mask = mask(&inputs[0].1, *p, learning.noise)?;
-                    self.apply(i, Mask(mask), inputs)
+            Op::Dropout { p } => {
+                match self.learning.as_mut().and_then(|l| l.noise.as_deref_mut()) {
+                    None => Ok(inputs.swap_remove(0).1),
+                    Some(noise) => {
+                        let mask = mask(&inputs[0].1, *p, noise)?;
+                        self.apply(i, Mask(mask), inputs)
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -343,11 +374,15 @@ impl Pass {
     /// # Errors
     /// Out of memory.
     pub fn backward(self, grad: &Tensor, wanted: Wanted) -> Result<Gradients> {
+        self.go_back(&grad.detach(), wanted, Run::Plain)
+    }
+
+    fn go_back(self, grad: &Tensor, wanted: Wanted, run: Run) -> Result<Gradients> {
         let mut gradients = Gradients::new();
         let last = self.steps.last().map_or(0, |step| step.output.0);
         let mut pictures: Vec<Option<Tensor>> = vec![None; last + 1];
         let moving = self.moving(last, wanted);
-        pictures[last] = Some(grad.detach());
+        pictures[last] = Some(grad.clone());
         for step in self.steps.into_iter().rev() {
             let (index, output) = step.output;
             let Some(grad) = pictures[index].take() else {
@@ -370,7 +405,7 @@ impl Pass {
                 output: &output,
                 grad: &grad,
                 wanted: &wants,
-                run: Run::Plain,
+                run,
             })?;
             for (((source, _), grad), wanted) in step.inputs.into_iter().zip(grads).zip(wants) {
                 let Some(grad) = grad.filter(|_| wanted) else {

@@ -262,10 +262,11 @@ pub fn max_scatter(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
         // Each window's value at the near corner of a block of 2 x 2, moved to the tap.
         let part = (mask * grad)?.reshape((n, h / 2, 1, w / 2, c))?;
         let part = part.pad_with_zeros(2, 0, 1)?.pad_with_zeros(4, 0, c)?;
-        let part = part.reshape((n, h, w, c))?;
+        let (high, wide) = (h / 2 * 2, w / 2 * 2);
+        let part = part.reshape((n, high, wide, c))?;
         let part = part
-            .pad_with_zeros(1, ky, 3 - ky)?
-            .pad_with_zeros(2, kx, 3 - kx)?;
+            .pad_with_zeros(1, ky, h + 3 - high - ky)?
+            .pad_with_zeros(2, kx, w + 3 - wide - kx)?;
         dx = (dx + part)?;
     }
     dx.narrow(1, 0, h)?.narrow(2, 0, w)?.contiguous()

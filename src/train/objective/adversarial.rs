@@ -7,6 +7,8 @@
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::net::engine::eager::Eager;
+
 /// Which game is played.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Adversary {
@@ -20,7 +22,7 @@ pub enum Adversary {
     /// Mao 2017, a = 0, b = c = 1.
     #[serde(rename = "lsgan")]
     LeastSquares,
-    /// Gulrajani 2017; the discriminator's loss also has its gradient penalty.
+    /// Gulrajani 2017; the discriminator's loss also has [`gradient_penalty`].
     #[serde(rename = "wgan-gp")]
     Wasserstein,
     /// Lim & Ye 2017; Miyato 2018.
@@ -47,7 +49,7 @@ pub struct Game {
     pub discriminator: fn(&Tensor, &Tensor) -> Result<Tensor>,
     /// The generator's loss, of the discriminator's output on made pictures.
     pub generator: fn(&Tensor) -> Result<Tensor>,
-    /// Whether the discriminator's loss has a gradient penalty added; its network then has no normalisation.
+    /// Whether the discriminator's loss has [`gradient_penalty`] added; its network then has no normalisation.
     pub penalised: bool,
 }
 
@@ -94,6 +96,38 @@ pub const ADVERSARIES: [Game; 5] = [
         penalised: false,
     },
 ];
+
+/// The gradient penalty of WGAN-GP (Gulrajani 2017): the mean over samples of `10 (|dD/dab| - 1)^2`, on the way from made
+/// to real ab, `eps * real + (1 - eps) * made`.
+///
+/// `real` and `made` are ab `[N, h, w, 2]`, `eps` `[N, 1, 1, 1]` of 0..1. A conditional critic sees `l` `[N, h, w, 1]`
+/// before ab; its slope is taken along ab alone, as it is between chromas of one picture that it is to be steady. D of
+/// a sample is the mean over its patches. The result can be differentiated by candle, once, with respect to the
+/// critic's parameters.
+///
+/// # Errors
+/// Shapes that do not fit; a critic with a step that has no second derivative, such as a normalisation.
+pub fn gradient_penalty(
+    critic: &Eager,
+    l: Option<&Tensor>,
+    (real, made): (&Tensor, &Tensor),
+    eps: &Tensor,
+) -> Result<Tensor> {
+    const LAMBDA: f64 = 10.;
+    // Keeps the root's own slope finite.
+    const LEAST: f64 = 1e-12;
+    let (real, made) = (real.detach(), made.detach());
+    let between = (real.broadcast_mul(eps)? + made.broadcast_mul(&eps.affine(-1., 1.)?)?)?;
+    let picture = match l {
+        Some(l) => Tensor::cat(&[&l.detach(), &between], 3)?,
+        None => between,
+    };
+    let slope = critic.slope(&picture)?;
+    let channels = slope.dim(3)?;
+    let slope = slope.narrow(3, channels - 2, 2)?;
+    let norms = (slope.sqr()?.sum((1, 2, 3))? + LEAST)?.sqrt()?;
+    (norms - 1.)?.sqr()?.mean_all()? * LAMBDA
+}
 
 /// `(-log sigma(real) - log(1 - sigma(fake))) / 2`: halved as in pix2pix, which slows the discriminator down.
 fn cross_entropy(real: &Tensor, fake: &Tensor) -> Result<Tensor> {
