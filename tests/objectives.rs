@@ -5,21 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use autochrome::{
     net::{
         checkpoint,
-        engine::eager::Eager,
+        engine::{eager::Eager, onednn},
         features::{Features, Layer},
         graph::{Act, Conv, Graph, NormKind, Window},
         params::{Params, stream},
     },
     train::objective::{
-        ADVERSARIES, Adversary, Affine, Attempt, Classes, Frozen, Motion, Moved, OBJECTIVES,
-        gradient_penalty, refilmed,
+        ADVERSARIES, Adversary, Affine, Attempt, Classes, Frozen, Motion, Moved, Need, OBJECTIVES,
+        Objective, gradient_penalty, refilmed,
     },
 };
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 #[path = "common/numbers.rs"]
 mod numbers;
-use numbers::{random, sine};
+use numbers::{again, random, sine};
 
 /// Height and width of the generator's head.
 const HEAD: (usize, usize) = (16, 12);
@@ -176,7 +176,7 @@ impl Critic {
 
 /// A grid 25 CIE units wide.
 fn classes(dtype: DType) -> Classes {
-    let at = |i: usize| ((i as f64 - 1.5) * 25. / 110.) as f32;
+    let at = |i: usize| (i as f32 - 1.5) * 25.;
     let bins: Vec<Vec<f32>> = (0..CLASSES).map(|i| vec![at(i % 4), at(i / 4)]).collect();
     let weights: Vec<f32> = (0..CLASSES)
         .map(|i| (0.5 + 0.1 * i as f64) as f32)
@@ -383,27 +383,65 @@ fn tables_are_in_order() {
     }
 }
 
-/// An objective that lacks what it needs says so by name; one that needs nothing more has a value.
+/// An objective has a value with what it says that it needs, and without any one of these says so by name.
 #[test]
 fn what_is_missing_is_named() {
-    let (example, frozen) = (Example::new(DType::F32), Frozen::default());
+    let value = |objective: &Objective, present: &[Need]| {
+        let mut example = Example::new(DType::F32);
+        if !present.contains(&Need::Classes) {
+            example.frozen.classes = None;
+        }
+        if !present.contains(&Need::Features) {
+            example.frozen.features = None;
+        }
+        let mut attempt = example.attempt(Adversary::default());
+        attempt.logits = attempt.logits.filter(|_| present.contains(&Need::Logits));
+        attempt.judged = attempt.judged.filter(|_| present.contains(&Need::Judged));
+        attempt.moved = attempt.moved.filter(|_| present.contains(&Need::Moved));
+        (objective.loss)(&attempt)
+    };
     for objective in OBJECTIVES {
-        let bare = Attempt {
-            logits: None,
-            judged: None,
-            moved: None,
-            frozen: &frozen,
-            ..example.attempt(Adversary::default())
-        };
-        match (objective.loss)(&bare) {
-            Ok(_) => assert!(objective.needs.is_empty(), "{}", objective.name),
-            Err(e) => {
-                assert!(!objective.needs.is_empty(), "{}: {e}", objective.name);
-                let words = format!("the {} objective needs", objective.name);
-                assert!(e.to_string().contains(&words), "{e}");
-            }
+        value(objective, objective.needs).unwrap();
+        for missing in objective.needs {
+            let mut present = objective.needs.to_vec();
+            present.retain(|need| need != missing);
+            let why = value(objective, &present).unwrap_err().to_string();
+            let words = format!("the {} objective needs", objective.name);
+            assert!(why.contains(&words), "{why}");
         }
     }
+}
+
+#[test]
+fn pictures_without_room_for_features_are_refused() {
+    let example = Example::new(DType::F32);
+    let (l, ab) = (random(&[2, 12, 16, 1], "l"), random(&[2, 12, 16, 2], "ab"));
+    let small = Attempt {
+        l: &l,
+        ab: &ab,
+        truth: &ab,
+        ..example.attempt(Adversary::default())
+    };
+    for objective in OBJECTIVES
+        .iter()
+        .filter(|o| o.needs.contains(&Need::Features))
+    {
+        let why = (objective.loss)(&small).unwrap_err().to_string();
+        assert!(
+            why.contains("16 x 12") && why.contains("larger size"),
+            "{why}"
+        );
+    }
+}
+
+/// oneDNN is looked for once, so that another choice needs a process.
+#[test]
+fn without_onednn_losses_agree_with_pytorch() {
+    let environment = [(onednn::VARIABLE, "off")];
+    again(
+        "every_loss_and_its_gradients_agree_with_pytorch",
+        &environment,
+    );
 }
 
 /// The gradient penalty of a critic that has none says what to change.

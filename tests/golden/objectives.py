@@ -46,7 +46,8 @@ SMALL_L = wave("small l", (2, H, W, 1), 0.7, 0.1)
 EPS = torch.tensor([0.3, 0.8]).double().reshape(2, 1, 1, 1)
 TRUTH = wave("truth", (2, H, W, 2), 0.4)
 GRID = torch.arange(CLASSES)
-BINS = ((torch.stack([GRID % 4, GRID // 4], 1).double() - 1.5) * 25 / 110).float().double()
+# CIE units.
+BINS = (torch.stack([GRID % 4, GRID // 4], 1).double() - 1.5) * 25
 WEIGHTS = (0.5 + 0.1 * GRID.double()).float().double()
 
 
@@ -56,7 +57,7 @@ def logistic(scores, target):
 
 def soft_classes(colours):
     """Zhang's soft encoding as a dense [.., Q]: the 5 nearest bins, sigma 5 CIE units."""
-    squares = ((colours[..., None, :] - BINS) * 110).square().sum(-1)
+    squares = (colours[..., None, :] * 110 - BINS).square().sum(-1)
     near = squares.topk(5, largest=False)
     shares = torch.softmax(-near.values / (2 * 5**2), -1)
     return torch.zeros_like(squares).scatter(-1, near.indices, shares)

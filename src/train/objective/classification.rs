@@ -8,7 +8,7 @@ const SIGMA: f64 = 5.;
 
 /// Classes of colour.
 pub struct Classes {
-    /// Their colours `[Q, 2]`, network units.
+    /// Their colours `[Q, 2]`, CIE units.
     pub bins: Tensor,
     /// How much each weighs when rare ones weigh more, `[Q]`; 1 on average over the colours of photographs.
     pub weights: Tensor,
@@ -36,12 +36,16 @@ impl Classes {
     /// The soft classes of colours: the [`NEAREST`] bins, nearest first, weighed by a Gaussian of their distance.
     fn encode(&self, truth: &Tensor) -> Result<Soft> {
         const CIE: f64 = crate::color::AB_SCALE as f64;
-        let colours = |t: &Tensor| (t.detach().to_dtype(DType::F64)? * CIE)?.reshape(((), 2));
-        let bins = colours(&self.bins)?.to_vec2::<f64>()?;
+        let pairs = |t: &Tensor| t.detach().to_dtype(DType::F64)?.reshape(((), 2));
+        let bins = pairs(&self.bins)?.to_vec2::<f64>()?;
         let (mut classes, mut shares) = (Vec::new(), Vec::new());
-        for colour in colours(truth)?.to_vec2::<f64>()? {
+        for colour in (pairs(truth)? * CIE)?.to_vec2::<f64>()? {
             let near = nearest(&colour, &bins);
-            let gauss = near.iter().map(|(d, _)| (-d / (2. * SIGMA * SIGMA)).exp());
+            // Relative to the nearest, or a colour far from every bin would divide 0 by 0.
+            let first = near.first().map_or(0., |(d, _)| *d);
+            let gauss = near
+                .iter()
+                .map(|(d, _)| ((first - d) / (2. * SIGMA * SIGMA)).exp());
             let gauss: Vec<f64> = gauss.collect();
             let sum: f64 = gauss.iter().sum();
             classes.extend(near.iter().map(|(_, class)| *class));

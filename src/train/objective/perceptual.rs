@@ -12,6 +12,9 @@ use crate::net::{
 /// Where features are compared: edges and their colours, textures, parts of things.
 const LAYERS: [Layer; 3] = [Layer::Relu1, Layer::Fire(3), Layer::Fire(5)];
 
+/// The smallest side that leaves something to see in the last of them.
+const SMALLEST: usize = 16;
+
 /// Keeps what a layer that sees nothing is divided by from 0.
 const LEAST: f64 = 1e-6;
 
@@ -50,6 +53,12 @@ pub(super) fn distance(
     truth: &Tensor,
     distance: Distance,
 ) -> Result<Tensor> {
+    let (_, h, w, _) = made.dims4()?;
+    if h.min(w) < SMALLEST {
+        candle_core::bail!(
+            "pictures of {w} x {h} are too small for perceptual and style losses, which need {SMALLEST} a side: train at a larger size"
+        )
+    }
     let parts = parts();
     let passes = look(features, &parts, made)?;
     let mut picture = truth.detach();
