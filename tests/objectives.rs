@@ -174,9 +174,9 @@ impl Critic {
     }
 }
 
-/// A grid 25 CIE units wide.
+/// A grid 10 CIE units wide.
 fn classes(dtype: DType) -> Classes {
-    let at = |i: usize| (i as f32 - 1.5) * 25.;
+    let at = |i: usize| (i as f32 - 1.5) * 10.;
     let bins: Vec<Vec<f32>> = (0..CLASSES).map(|i| vec![at(i % 4), at(i / 4)]).collect();
     let weights: Vec<f32> = (0..CLASSES)
         .map(|i| (0.5 + 0.1 * i as f64) as f32)

@@ -47,7 +47,7 @@ EPS = torch.tensor([0.3, 0.8]).double().reshape(2, 1, 1, 1)
 TRUTH = wave("truth", (2, H, W, 2), 0.4)
 GRID = torch.arange(CLASSES)
 # CIE units.
-BINS = (torch.stack([GRID % 4, GRID // 4], 1).double() - 1.5) * 25
+BINS = (torch.stack([GRID % 4, GRID // 4], 1).double() - 1.5) * 10
 WEIGHTS = (0.5 + 0.1 * GRID.double()).float().double()
 
 
