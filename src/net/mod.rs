@@ -12,6 +12,7 @@ mod colorizer;
 mod decoder;
 mod device;
 pub mod engine;
+pub mod features;
 pub mod graph;
 pub mod lite;
 mod model;

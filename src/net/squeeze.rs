@@ -38,7 +38,7 @@ pub fn graph() -> Graph {
 
 /// 1x1 "squeeze", then 1x1 and 3x3 "expand" side by side; expand grows by 128 every second module (table 1 of the
 /// paper).
-fn fire(g: &mut Graph, x: Value, number: usize) -> Value {
+pub(super) fn fire(g: &mut Graph, x: Value, number: usize) -> Value {
     let expand = 64 * (number / 2);
     let conv = |part: &str, channels, size| {
         Conv::same(format!("fire{number}.{part}"), channels, size).act(RELU)
@@ -59,14 +59,7 @@ fn fire(g: &mut Graph, x: Value, number: usize) -> Value {
 /// # Errors
 /// [`Error::Model`] where a tensor of SqueezeNet v1.0 is missing.
 pub fn from_imagenet(weights: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
-    let get = |name: &str| {
-        weights.get(name).ok_or_else(|| {
-            Error::model(
-                name,
-                "these are not the weights of SqueezeNet v1.0: this is missing",
-            )
-        })
-    };
+    let get = |name: &str| original(weights, name);
     let fires = graph().parameters().into_iter().map(|p| p.name);
     let mut ours: BTreeMap<_, _> = fires
         .filter(|name| name.starts_with("fire"))
@@ -88,4 +81,20 @@ pub fn from_imagenet(weights: &BTreeMap<String, Tensor>) -> Result<BTreeMap<Stri
     );
     ours.insert("conv1.bias".into(), (bias / STRENGTH)?);
     Ok(ours)
+}
+
+/// A tensor of the original by its name.
+///
+/// # Errors
+/// [`Error::Model`] where it is missing.
+pub(super) fn original<'a>(
+    weights: &'a BTreeMap<String, Tensor>,
+    name: &str,
+) -> Result<&'a Tensor> {
+    weights.get(name).ok_or_else(|| {
+        Error::model(
+            name,
+            "these are not the weights of SqueezeNet v1.0: this is missing",
+        )
+    })
 }
