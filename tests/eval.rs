@@ -1,13 +1,21 @@
-//! Metrics against published numbers and hand calculation.
+//! Metrics against published numbers, other people's code and hand calculation; motion and flicker on drawn films.
 
 use autochrome::{
+    color,
     eval::{
-        Exam, enlarged, judge,
-        metrics::{ciede2000, colourfulness, psnr_ab},
+        Exam, Marks,
+        clip::{Consistency, Flicker},
+        enlarged,
+        frechet::Gaussian,
+        judge,
+        metrics::{ciede2000, colourfulness, colourfulness_abs, psnr_ab, psnr_rgb, ssim},
+        motion::{Motion, Plane},
+        painted,
     },
     frame::AbMap,
 };
 use image::{Rgb, RgbImage};
+use serde_json::Value;
 
 /// Sharma, Wu, Dalal 2005, table 1: two Lab colours and their difference.
 const SHARMA: [([f64; 3], [f64; 3], f64); 34] = [
@@ -222,4 +230,269 @@ fn a_map_is_enlarged_about_its_cell_centres() {
     assert_eq!(big.a, [0., 1., 3., 4., 0., 1., 3., 4.]);
     assert_eq!(big.b, [1.; 8]);
     assert_eq!(enlarged(&map, 2, 1), map);
+}
+
+/// As `picture` in tests/golden/metrics.py.
+fn picture(width: u32, height: u32, kind: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        let checks = (x / 4 + y / 4) % 2 * 60;
+        let rgb = [
+            5 * x + 3 * y + 11 * kind,
+            2 * x + 7 * y + (x * y) % (9 + kind) * 8,
+            x * (1 + kind) + 4 * y + checks,
+        ];
+        Rgb(rgb.map(|v| (v % 256) as u8))
+    })
+}
+
+fn colours(picture: &RgbImage) -> impl Iterator<Item = [f64; 3]> {
+    picture.pixels().map(|p| p.0.map(f64::from))
+}
+
+fn golden() -> Value {
+    serde_json::from_str(include_str!("golden/metrics.json")).unwrap()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap()
+}
+
+#[track_caller]
+fn close(what: &str, ours: f64, theirs: &Value, most: f64) {
+    let apart = (ours - number(theirs)).abs();
+    assert!(apart <= most, "{what}: {ours}, published code has {theirs}");
+}
+
+#[test]
+fn picture_metrics_agree_with_scikit_image_and_published_code() {
+    for pair in golden()["pairs"].as_array().unwrap() {
+        let size = ["width", "height"].map(|name| pair[name].as_u64().unwrap() as u32);
+        let of = |i: usize| picture(size[0], size[1], pair["kinds"][i].as_u64().unwrap() as u32);
+        let (x, y) = (of(0), of(1));
+        close("SSIM", ssim(&x, &y), &pair["ssim"], 1e-5);
+        close("SSIM, swapped", ssim(&y, &x), &pair["ssim"], 1e-5);
+        let squares = colours(&x).zip(colours(&y));
+        let square =
+            |(x, y): ([f64; 3], [f64; 3])| (0..3).map(|i| (x[i] - y[i]).powi(2)).sum::<f64>() / 3.;
+        let mean = squares.map(square).sum::<f64>() / f64::from(size[0] * size[1]);
+        close("PSNR_rgb", psnr_rgb(mean), &pair["psnr_rgb"], 1e-9);
+        let (cf, abs) = (&pair["colourfulness"], &pair["colourfulness_abs"]);
+        close("CF", colourfulness(colours(&x)), cf, 1e-9);
+        close("CF_abs", colourfulness_abs(colours(&x)), abs, 1e-9);
+        let lab = |rgb: [f64; 3]| color::lab_from_srgb(rgb.map(|v| v as f32 / 255.)).map(f64::from);
+        let pairs = colours(&x).zip(colours(&y));
+        let sum: f64 = pairs.map(|(x, y)| ciede2000(lab(x), lab(y))).sum();
+        let mean = sum / f64::from(size[0] * size[1]);
+        close("CIEDE2000", mean, &pair["ciede2000"], 1e-3);
+    }
+    let same = picture(40, 30, 0);
+    assert!((ssim(&same, &same) - 1.).abs() < 1e-6);
+}
+
+#[test]
+fn marks_are_the_metrics_of_the_painted_picture() {
+    let truth = picture(48, 36, 0);
+    let exam = Exam::new(&truth, (48, 36));
+    let map = AbMap {
+        a: exam.truth.b.clone(),
+        b: exam.truth.a.clone(),
+        ..exam.truth
+    };
+    let marks = Marks::of(&exam, &map);
+    let painted = painted(&exam.thumb, &map);
+    assert!((marks.colourfulness - colourfulness(colours(&painted))).abs() < 1e-9);
+    assert!((marks.colourfulness_abs - colourfulness_abs(colours(&painted))).abs() < 1e-9);
+    let differences = exam.truth.a.iter().zip(&exam.truth.b);
+    let square = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+    let mean = differences.map(square).sum::<f64>() / (48. * 36.);
+    assert!((marks.square_ab - mean).abs() < 1e-3 * mean, "{marks:?}");
+    let of_truth = Marks::of(&exam, &exam.truth);
+    assert_eq!(
+        (of_truth.square_rgb, of_truth.square_ab, of_truth.ciede2000),
+        (0., 0., 0.)
+    );
+}
+
+/// As `samples` in tests/golden/metrics.py.
+fn samples(count: usize, dimensions: usize, phase: f64, scale: f64, shift: f64) -> Vec<Vec<f32>> {
+    let value = |i: usize| {
+        let v = (i as f64 * 12.9898 + phase).sin() * 43.7585453;
+        (((v - v.floor()) * 2. - 1.) * scale + shift) as f32
+    };
+    let row = |n: usize| (n * dimensions..(n + 1) * dimensions).map(value).collect();
+    (0..count).map(row).collect()
+}
+
+fn fitted(samples: &[Vec<f32>]) -> Gaussian {
+    Gaussian::fitted(samples.iter().map(Vec::as_slice)).unwrap()
+}
+
+#[test]
+fn the_frechet_distance_agrees_with_scipy_even_with_few_samples() {
+    for case in golden()["distances"].as_array().unwrap() {
+        let [x, y] = [0, 1].map(|i| case["counts"][i].as_u64().unwrap() as usize);
+        let dimensions = case["dimensions"].as_u64().unwrap() as usize;
+        let x = fitted(&samples(x, dimensions, 0.5, 1., 0.));
+        let y = fitted(&samples(y, dimensions, 2.5, 0.7, 0.2));
+        close("distance", x.distance(&y), &case["frechet"], 1e-4);
+        close("distance back", y.distance(&x), &case["frechet"], 1e-4);
+        assert!(x.distance(&x) < 1e-9);
+    }
+    let one = samples(1, 4, 0., 1., 0.);
+    assert!(Gaussian::fitted(one.iter().map(Vec::as_slice)).is_none());
+}
+
+#[test]
+fn colour_distribution_consistency_agrees_with_numpy() {
+    let mut consistency = Consistency::default();
+    for kind in 0..4 {
+        consistency.push(&picture(40, 30, kind));
+        assert_eq!(consistency.value(), None, "four frames are too few");
+    }
+    (4..7).for_each(|kind| consistency.push(&picture(40, 30, kind)));
+    let theirs = &golden()["cdc"];
+    close("CDC", consistency.value().unwrap(), theirs, 1e-12);
+}
+
+const WIDTH: usize = 160;
+const HEIGHT: usize = 120;
+
+/// A smooth, rich pattern that is shifted by (x, y): lightness 0..100.
+fn pattern(x: f64, y: f64) -> f64 {
+    let waves = (x * 0.31).sin() + (y * 0.23 + 1.).sin() + ((x + y) * 0.11).cos();
+    50. + 12. * (waves + (x * 0.07 - y * 0.13).sin())
+}
+
+fn plane(value: impl Fn(usize, usize) -> f64) -> Plane {
+    let values = (0..WIDTH * HEIGHT).map(|i| value(i % WIDTH, i / WIDTH) as f32);
+    Plane {
+        width: WIDTH,
+        height: HEIGHT,
+        values: values.collect(),
+    }
+}
+
+/// A background moving by (2.5, -1) a frame behind a darker square moving by (-6, 3) a frame.
+fn scene(frame: f64) -> (Plane, impl Fn(usize, usize) -> bool) {
+    let inside = move |x: usize, y: usize| {
+        let (left, top) = (100. - 6. * frame, 30. + 3. * frame);
+        let within = |v: usize, from: f64| (v as f64) >= from && (v as f64) < from + 40.;
+        within(x, left) && within(y, top)
+    };
+    let lightness = plane(|x, y| {
+        let (x64, y64) = (x as f64, y as f64);
+        match inside(x, y) {
+            true => 0.5 * pattern(2. * (x64 + 6. * frame), 2. * (y64 - 3. * frame)),
+            false => pattern(x64 - 2.5 * frame, y64 + frame),
+        }
+    });
+    (lightness, inside)
+}
+
+#[test]
+fn motion_is_found_to_a_quarter_of_a_sample_and_what_was_hidden_is_known() {
+    let ((before, was_inside), (now, inside)) = (scene(1.), scene(2.));
+    let motion = Motion::between(&before, &now);
+    let (mut right, mut seen, mut wrongly_seen, mut hidden) = (0, 0, 0, 0);
+    for (i, vector) in motion.vectors().iter().enumerate() {
+        let (x, y) = (i % WIDTH, i / WIDTH);
+        let expected = if inside(x, y) { [6., -3.] } else { [-2.5, 1.] };
+        let from = [
+            x as f64 + f64::from(expected[0]),
+            y as f64 + f64::from(expected[1]),
+        ];
+        let outside = from[0] < 0. || from[1] > (HEIGHT - 1) as f64;
+        let covered =
+            !inside(x, y) && was_inside(from[0].max(0.).round() as usize, from[1].round() as usize);
+        if outside || covered {
+            hidden += 1;
+            wrongly_seen += usize::from(motion.seen()[i]);
+        } else if motion.seen()[i] {
+            seen += 1;
+            let apart = (vector[0] - expected[0]).hypot(vector[1] - expected[1]);
+            right += usize::from(apart <= 0.36);
+        }
+    }
+    assert!(right as f64 > 0.97 * seen as f64, "{right} of {seen} right");
+    assert!(seen > (WIDTH * HEIGHT) * 85 / 100, "{seen} seen");
+    assert!(
+        hidden > 300 && 4 * wrongly_seen < hidden,
+        "{wrongly_seen} of {hidden} hidden ones taken for seen"
+    );
+}
+
+#[test]
+fn over_a_cut_nothing_is_seen() {
+    let other = plane(|x, y| ((x * 37 + y * 91 + x * y) % 101) as f64);
+    let share = Motion::between(&scene(0.).0, &other).seen_share();
+    assert!(share < 0.4, "{share}");
+}
+
+/// Chroma that moves with the scene: the square is red, the background greenish with a slope.
+fn steady(frame: f64) -> AbMap {
+    let (_, inside) = scene(frame);
+    let values = |f: &dyn Fn(usize, usize) -> f64| plane(f).values;
+    let slope = |x: usize| (x as f64 - 2.5 * frame) * 0.05;
+    AbMap {
+        width: WIDTH,
+        height: HEIGHT,
+        a: values(&|x, y| if inside(x, y) { 40. } else { -20. + slope(x) }),
+        b: values(&|x, y| if inside(x, y) { 30. } else { 10. }),
+    }
+}
+
+/// Flicker of a drawn film of 8 frames with these colours.
+fn flicker_of(colour: impl Fn(usize) -> AbMap) -> Flicker {
+    let mut flicker = Flicker::default();
+    let mut last: Option<(Plane, AbMap)> = None;
+    for frame in 0..8 {
+        let (now, _) = scene(frame as f64);
+        let map = colour(frame);
+        let motion = last
+            .as_ref()
+            .map(|(before, _)| Motion::between(before, &now));
+        flicker.push(&map, last.as_ref().map(|(_, map)| map).zip(motion.as_ref()));
+        last = Some((now, map));
+    }
+    flicker
+}
+
+#[test]
+fn steady_colour_on_a_moving_picture_does_not_flicker() {
+    let value = flicker_of(|frame| steady(frame as f64)).value().unwrap();
+    assert!(value < 0.01, "{value}");
+    // The same colours that stay where they are while the picture moves do flicker.
+    let stuck = flicker_of(|_| steady(0.)).value().unwrap();
+    assert!(stuck > 5. * value, "{stuck} against {value}");
+}
+
+#[test]
+fn alternating_chroma_flickers_by_what_it_alternates() {
+    // Chroma 20 and 10 in turn: a change of 10 every frame, over a mean of 15.
+    let flicker = flicker_of(|frame| AbMap {
+        width: WIDTH,
+        height: HEIGHT,
+        a: vec![0.; WIDTH * HEIGHT],
+        b: vec![if frame % 2 == 0 { 20. } else { 10. }; WIDTH * HEIGHT],
+    });
+    let value = flicker.value().unwrap();
+    assert!((value - 10. / 15.).abs() < 1e-6, "{value}");
+    let series = flicker.series();
+    assert_eq!((series.len(), series[0]), (8, None));
+    assert!(
+        series[1..]
+            .iter()
+            .all(|v| (v.unwrap() - value).abs() < 1e-6)
+    );
+    let grey = |_| AbMap {
+        width: WIDTH,
+        height: HEIGHT,
+        a: vec![0.; WIDTH * HEIGHT],
+        b: vec![0.; WIDTH * HEIGHT],
+    };
+    assert_eq!(
+        flicker_of(grey).value(),
+        None,
+        "grey has no chroma to divide by"
+    );
 }

@@ -88,7 +88,7 @@ impl Cli {
         match self.verb {
             Verb::Colorize(args) => args.run(&ui),
             Verb::Train(args) => args.run(&ui),
-            Verb::Eval(args) => args.run(),
+            Verb::Eval(args) => args.run(&ui),
             Verb::Info(args) => args.run(),
             Verb::Completions(args) => args.run(),
         }

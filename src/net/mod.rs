@@ -24,7 +24,7 @@ pub mod unet;
 pub use colorizer::{Model, Network, thumb_size};
 pub use device::{DeviceChoice, Machine, Place};
 pub use engine::Precision;
-pub use model::{DEFAULT_MODEL, ModelInfo, info, is_model_name, load};
+pub use model::{DEFAULT_MODEL, ModelInfo, info, is_model_name, load, open, ready};
 
 use std::collections::BTreeMap;
 

@@ -42,7 +42,19 @@ pub fn load(name: &str, device: &DeviceChoice, precision: Precision) -> Result<B
     if let Some((_, ab)) = PLAIN.iter().find(|(n, _)| *n == name) {
         return Ok(Box::new(Constant { ab: *ab }));
     }
-    let checkpoint = open(name)?;
+    ready(name, open(name)?, device, precision)
+}
+
+/// A model of this name from what stands, or would stand, in its file.
+///
+/// # Errors
+/// As for [`load`].
+pub fn ready(
+    name: &str,
+    checkpoint: Checkpoint,
+    device: &DeviceChoice,
+    precision: Precision,
+) -> Result<Box<dyn Colorizer>> {
     let info = ModelInfo::new(name, &checkpoint);
     let place = device.place(precision)?;
     let label = format!(
@@ -65,7 +77,11 @@ pub fn info(name: &str) -> Result<ModelInfo> {
     }
 }
 
-fn open(name: &str) -> Result<Checkpoint> {
+/// What stands in the file of the model `name`, a bundled one or a file.
+///
+/// # Errors
+/// [`Error::Model`] as for [`load`].
+pub fn open(name: &str) -> Result<Checkpoint> {
     if let Some((_, bytes)) = BUNDLED.iter().find(|(n, _)| *n == name) {
         return Checkpoint::parse(bytes, name);
     }
