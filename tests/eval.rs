@@ -1,21 +1,39 @@
-//! Metrics against published numbers, other people's code and hand calculation; motion and flicker on drawn films.
+//! Metrics against published numbers, other people's code and hand calculation; motion and flicker on drawn films; the
+//! comparison, its page and the calibration on drawn photographs.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use autochrome::{
     color,
     eval::{
-        Exam, Marks,
+        EvalOptions, Exam, Marks, Report,
+        calibrate::{self, Limits},
         clip::{Consistency, Flicker},
         enlarged,
         frechet::Gaussian,
         judge,
         metrics::{ciede2000, colourfulness, colourfulness_abs, psnr_ab, psnr_rgb, ssim},
         motion::{Motion, Plane},
+        page::page,
         painted,
     },
     frame::AbMap,
+    net::{
+        self, DeviceChoice, Precision,
+        checkpoint::{self, Checkpoint},
+        features::{Features, Layer},
+        params::Params,
+    },
 };
+use candle_core::{DType, Device};
 use image::{Rgb, RgbImage};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+mod common;
+use common::{Lab, autochrome, run};
 
 /// Sharma, Wu, Dalal 2005, table 1: two Lab colours and their difference.
 const SHARMA: [([f64; 3], [f64; 3], f64); 34] = [
@@ -494,5 +512,301 @@ fn alternating_chroma_flickers_by_what_it_alternates() {
         flicker_of(grey).value(),
         None,
         "grey has no chroma to divide by"
+    );
+}
+
+/// A folder of `count` drawn photographs of two sources, and one file that is none.
+fn photographs(lab: &Lab, count: u32) -> PathBuf {
+    let folder = lab.path("photos");
+    std::fs::create_dir(&folder).unwrap();
+    for i in 0..count {
+        let source = if i % 4 == 0 { "a&b" } else { "fields" };
+        let drawn = RgbImage::from_fn(64, 48, |x, y| {
+            let sky = [90 + i % 40, 140, 200 - y];
+            let grass = [60 + x, 120 + (i * 7) % 60, 40];
+            Rgb((if y < 20 + i % 9 { sky } else { grass }).map(|v| v as u8))
+        });
+        drawn
+            .save(folder.join(format!("{source}_{i}.png")))
+            .unwrap();
+    }
+    std::fs::write(folder.join("broken.jpg"), b"no picture").unwrap();
+    folder
+}
+
+fn options(inputs: &[&Path], models: &[&str]) -> EvalOptions {
+    EvalOptions {
+        inputs: inputs.iter().map(|path| path.to_path_buf()).collect(),
+        models: models.iter().map(|name| name.to_string()).collect(),
+        device: DeviceChoice::Cpu,
+        precision: Precision::F32,
+        features: None,
+        count: None,
+        all: true,
+        frames: 8,
+    }
+}
+
+fn compare(options: &EvalOptions) -> Report {
+    autochrome::eval::run(options, &mut |_, _, _| ()).unwrap()
+}
+
+/// The bundled model, as if it had been trained with this seed, with 30 % held out twice.
+fn model_of_seed(lab: &Lab, seed: u64) -> PathBuf {
+    let mut file = net::open(net::DEFAULT_MODEL).unwrap();
+    file.header.trained =
+        json!({ "settings": { "seed": seed, "held_out": 0.3, "of another time": 1 } });
+    let bytes = checkpoint::bytes(&file.header, &file.tensors, DType::F16).unwrap();
+    let path = lab.path(&format!("seed{seed}.safetensors"));
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn models_grey_a_constant_and_the_truth_stand_side_by_side() {
+    let lab = Lab::new();
+    let folder = photographs(&lab, 24);
+    // The looks of a network that has learnt nothing are looks as well.
+    let features = lab.path("features.safetensors");
+    let weights = Params::seeded(&Features::graph(Layer::LAST), 1, &Device::Cpu).unwrap();
+    let weights = weights.values().unwrap().into_iter().collect();
+    candle_core::safetensors::save(&weights, &features).unwrap();
+    let report = compare(&EvalOptions {
+        features: Some(features),
+        ..options(&[&folder], &["gray", "constant"])
+    });
+    let names: Vec<&str> = report.rows.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["gray", "constant", "grey", "constant mean colour", "truth"]
+    );
+    let [gray, _, grey, mean, truth] = &report.rows[..] else {
+        panic!("five rows")
+    };
+    assert_eq!(report.pictures.len(), 24);
+    assert_eq!(report.skipped.len(), 1);
+    assert!(
+        report.skipped[0].0.ends_with("broken.jpg"),
+        "{:?}",
+        report.skipped
+    );
+    assert_eq!((gray.ciede2000, gray.ssim), (grey.ciede2000, grey.ssim));
+    assert_eq!((grey.sfd_over_grey, grey.chroma_ratio), (Some(1.), 0.));
+    assert!(
+        mean.psnr_ab > grey.psnr_ab,
+        "no constant is nearer than the mean"
+    );
+    assert!(truth.ciede2000 == 0. && truth.psnr_ab.is_infinite() && truth.d_colourfulness == 0.);
+    assert!((truth.ssim - 1.).abs() < 1e-6 && truth.sfd.unwrap() < 1e-3 * grey.sfd.unwrap());
+    assert!((grey.d_colourfulness - (truth.colourfulness - grey.colourfulness)).abs() < 1e-9);
+    let sources: Vec<_> = report
+        .sources
+        .iter()
+        .map(|s| (s.source.as_str(), s.photographs))
+        .collect();
+    assert_eq!(sources, [("a&b", 6), ("fields", 18)]);
+    let by_source = report
+        .sources
+        .iter()
+        .map(|s| s.photographs as f64 * s.rows[2].ciede2000);
+    assert!((by_source.sum::<f64>() / 24. - grey.ciede2000).abs() < 1e-9);
+}
+
+#[test]
+fn a_sample_has_every_source() {
+    let lab = Lab::new();
+    let folder = photographs(&lab, 24);
+    let report = compare(&EvalOptions {
+        count: Some(8),
+        ..options(&[&folder], &["gray"])
+    });
+    let sources: Vec<_> = report
+        .sources
+        .iter()
+        .map(|s| (s.source.as_str(), s.photographs))
+        .collect();
+    assert_eq!(sources, [("a&b", 2), ("fields", 6)]);
+}
+
+#[test]
+fn only_what_no_model_has_learnt_from_is_judged() {
+    let lab = Lab::new();
+    let folder = photographs(&lab, 40);
+    let models = [1, 2].map(|seed| model_of_seed(&lab, seed));
+    let names = [0, 1].map(|i| models[i].to_str().unwrap());
+    let judged = |models: &[&str]| -> BTreeSet<String> {
+        let report = compare(&EvalOptions {
+            all: false,
+            ..options(&[&folder], models)
+        });
+        report
+            .pictures
+            .into_iter()
+            .map(|picture| picture.name)
+            .collect()
+    };
+    let (one, two, both) = (judged(&names[..1]), judged(&names[1..]), judged(&names));
+    assert!(one.len() < 30 && one != two);
+    assert_eq!(both, one.intersection(&two).cloned().collect());
+}
+
+#[test]
+fn the_page_holds_every_picture_and_needs_nothing_else() {
+    let lab = Lab::new();
+    let folder = photographs(&lab, 9);
+    let options = options(&[&folder], &["gray", "constant"]);
+    let report = compare(&options);
+    let page = page(&report, &options, &mut |_, _, _| ()).unwrap();
+    // Grey, two models, truth.
+    assert_eq!(page.matches("src=\"data:image/jpeg;base64,").count(), 9 * 4);
+    for word in ["http:", "https:", "<link", "@import", "url("] {
+        assert!(!page.contains(word), "{word} in the page");
+    }
+    assert!(page.contains("a&amp;b_0.png") && !page.contains("a&b_0.png"));
+    let errors: Vec<f64> = page
+        .split("data-error=\"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(errors.len(), 9);
+    assert!(errors.is_sorted_by(|a, b| a >= b), "{errors:?}");
+    let ends = |tag: &str| page.matches(&format!("</{tag}>")).count();
+    for tag in [
+        "table", "figure", "section", "details", "style", "script", "html",
+    ] {
+        let begins =
+            page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
+        assert_eq!(begins, ends(tag), "{tag}");
+    }
+}
+
+#[test]
+fn a_film_is_judged_frame_by_frame_and_over_time() {
+    let lab = Lab::new();
+    let film = lab.film(
+        "film.mkv",
+        "-f lavfi -i testsrc2=s=160x120:r=25:d=1 -pix_fmt yuv420p -c:v ffv1",
+    );
+    let options = options(&[&film], &["constant"]);
+    let report = compare(&options);
+    let [clip] = &report.clips[..] else {
+        panic!("one film")
+    };
+    assert_eq!((clip.frames, clip.cuts), (8, 0));
+    let [constant, grey, truth] = &clip.rows[..] else {
+        panic!("three rows")
+    };
+    assert_eq!(constant.flicker, Some(0.));
+    let own = truth.flicker.unwrap();
+    assert_eq!(constant.flicker_over_truth, Some(-own));
+    assert_eq!((grey.flicker, truth.flicker_over_truth), (None, Some(0.)));
+    assert!(own > 0. && own < 0.5, "{own}");
+    assert!(truth.cdc > Some(0.) && grey.cdc_over_truth.is_some());
+    assert!(truth.row.ciede2000 == 0. && grey.row.ciede2000 > 5.);
+    assert_eq!(truth.flicker_of_frames.len(), 8);
+    let page = page(&report, &options, &mut |_, _, _| ()).unwrap();
+    assert!(page.contains("<svg") && page.contains("class=\"line c0\""));
+}
+
+#[test]
+fn what_a_calibration_says_of_a_setting_is_what_the_model_then_does() {
+    let lab = Lab::new();
+    let folder = photographs(&lab, 40);
+    let model = model_of_seed(&lab, 1);
+    let options = options(&[&folder], &[model.to_str().unwrap()]);
+    let wide = Limits {
+        max_ciede2000: Some(100.),
+        min_colourfulness: 0.,
+        max_colourfulness: 10.,
+    };
+    let found = calibrate::run(&options, &wide, &mut |_, _, _| ()).unwrap();
+    assert!(found.photographs > 3 && found.trials.len() == 11);
+    let chosen = *found.choice().unwrap();
+    let least = found
+        .trials
+        .iter()
+        .map(|t| t.figures.ciede2000)
+        .fold(f64::INFINITY, f64::min);
+    assert_eq!(
+        chosen.figures.ciede2000, least,
+        "without features the least error is taken"
+    );
+    let bytes = found.tuned().unwrap();
+    let file = Checkpoint::parse(&bytes, "tuned").unwrap();
+    assert_eq!(file.header.gain, chosen.setting.gain);
+    assert_eq!(file.header.figures["validation"]["ciede2000"], json!(least));
+    // The tuned model's own maps of the same photographs, judged by themselves.
+    let pictures = autochrome::eval::pictures::Pictures::gather(
+        &options.inputs,
+        &[autochrome::eval::pictures::HeldOut {
+            seed: 1,
+            held_out: 0.3,
+        }],
+        false,
+    )
+    .unwrap();
+    let mut tuned = net::ready("tuned", file, &DeviceChoice::Cpu, Precision::F32).unwrap();
+    let exam = |photo: &autochrome::eval::pictures::Photo| {
+        Exam::new(&photo.open().unwrap(), tuned.thumb_size(64, 48).unwrap())
+    };
+    let exams: Vec<Exam> = pictures.validation.iter().map(exam).collect();
+    let maps = autochrome::eval::colour(tuned.as_mut(), &exams).unwrap();
+    let figures = judge(&exams, &maps);
+    assert!(
+        (figures.ciede2000 - least).abs() < 1e-4,
+        "{figures:?}, {chosen:?}"
+    );
+    assert!((figures.colourfulness - chosen.figures.colourfulness).abs() < 1e-2);
+
+    let strict = Limits {
+        max_ciede2000: Some(0.001),
+        ..wide
+    };
+    let found = calibrate::run(&options, &strict, &mut |_, _, _| ()).unwrap();
+    let why = found.choice().unwrap_err();
+    assert_eq!(why.exit_code(), 2);
+    assert!(why.to_string().contains("--max-de00") && found.tuned().is_err());
+}
+
+#[test]
+fn the_program_says_what_is_wrong_with_an_input() {
+    let lab = Lab::new();
+    let empty = lab.path("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let eval = |args: &[&str]| run(autochrome(["eval"]).args(args).args(["--model", "gray"]));
+    let empty = empty.to_str().unwrap();
+    eval(&[empty]).fails(3, &["no photographs", "*.mp4"]);
+    eval(&["/no/such/folder"]).fails(3, &["no such file"]);
+    eval(&[empty, "--calibrate"]).fails(2, &["nothing to calibrate"]);
+    eval(&[empty, "-o", "x.safetensors"]).fails(2, &["--calibrate"]);
+    let grey = lab.clip("grey.mkv", 0.3, "-c:v ffv1");
+    let grey = grey.to_str().unwrap();
+    eval(&[grey]).fails(3, &["no colour to judge by"]);
+    let film = lab.film(
+        "film.mkv",
+        "-f lavfi -i testsrc2=s=96x64:r=25:d=0.4 -pix_fmt yuv420p -c:v ffv1",
+    );
+    let page = lab.path("report.html");
+    let done = eval(&[
+        film.to_str().unwrap(),
+        grey,
+        "--report",
+        page.to_str().unwrap(),
+        "--json",
+    ])
+    .ok();
+    assert!(
+        done.stderr.contains("1 file could not be judged"),
+        "{}",
+        done.stderr
+    );
+    let found = done.json();
+    assert_eq!(found["clips"][0]["frames"], 10);
+    assert_eq!(found["clips"][0]["rows"][2]["name"], "truth");
+    assert_eq!(found["skipped"][0][0], grey);
+    assert!(
+        std::fs::read_to_string(page)
+            .unwrap()
+            .starts_with("<!doctype html>")
     );
 }

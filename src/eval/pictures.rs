@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+const NO_PHOTOGRAPHS: &str = "there are no photographs (JPEG, PNG or WebP) in it; films are named one by one, as in \
+                              FOLDER/*.mp4";
+
 /// A photograph.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Photo(PathBuf);
@@ -34,7 +37,7 @@ impl Photo {
         };
         let name = words(self.0.file_stem());
         match name.split(|c: char| c == '_' || c.is_ascii_digit()).next() {
-            Some(prefix) if !prefix.is_empty() => prefix.to_owned(),
+            Some(prefix) if !prefix.is_empty() => prefix.trim_end_matches('-').to_owned(),
             _ => words(self.0.parent().and_then(Path::file_name)),
         }
     }
@@ -96,7 +99,11 @@ impl Pictures {
     pub fn gather(inputs: &[PathBuf], held_out: &[HeldOut], all: bool) -> Result<Self> {
         let mut splits = Vec::new();
         for held_out in held_out {
-            splits.push(Split::scan(inputs, held_out.held_out, held_out.seed)?);
+            let split = Split::scan(inputs, held_out.held_out, held_out.seed);
+            splits.push(split.map_err(|e| match e {
+                Error::Train(_) => nothing(inputs, NO_PHOTOGRAPHS),
+                other => other,
+            })?);
         }
         let mut pictures = Self::default();
         let Some(first) = splits.first() else {
