@@ -188,7 +188,7 @@ struct Tally {
 impl Tally {
     fn frame(&mut self, exam: &Exam, map: &AbMap, motion: Option<&Motion>) {
         let map = enlarged(map, exam.thumb.width, exam.thumb.height);
-        let picture = painted(&exam.thumb, &map);
+        let picture = paint(exam, &map);
         let truth = painted(&exam.thumb, &exam.truth);
         self.scores.push(Score::of(exam, &map, &picture, &truth));
         self.consistency.push(&picture);
@@ -213,6 +213,7 @@ pub fn judge(
     let (mut strip, mut done, mut cuts) = (Strip::new(film.expected), 0, 0);
     let mut last: Option<Plane> = None;
     while let Some(chunk) = film.chunk()? {
+        let first = usize::from(last.is_none());
         let motions = motions(&chunk, &mut last);
         let maps = field.colour(&chunk)?;
         tallies.par_iter_mut().zip(&maps).for_each(|(tally, maps)| {
@@ -220,45 +221,45 @@ pub fn judge(
                 tally.frame(exam, map, motion.as_ref());
             }
         });
-        cuts += motions.iter().filter(|motion| motion.is_none()).count();
+        // The first frame of all has none before it, but no cut either.
+        cuts += motions.iter().filter(|motion| motion.is_none()).count() - first;
         for (i, (_, exam)) in chunk.iter().enumerate() {
             strip.offer(done + i, || {
-                let of = |maps: &Vec<AbMap>| {
-                    let map = enlarged(&maps[i], exam.thumb.width, exam.thumb.height);
-                    painted(&exam.thumb, &map)
-                };
-                maps.iter().map(of).collect()
+                maps.iter().map(|maps| paint(exam, &maps[i])).collect()
             });
         }
         done += chunk.len();
         tell(done, film.expected);
     }
-    let rows = rows(field, &tallies);
-    let Some(truth) = tallies.last().filter(|_| done > 0) else {
-        return Err(Error::input(
-            shown(path),
-            "it has no frame that can be judged",
-        ));
-    };
-    let chroma = truth.flicker.chroma.value().unwrap_or_default();
-    if chroma < COLOURLESS {
-        return Err(Error::input(
-            shown(path),
-            format!(
-                "it has no colour to judge by (mean chroma {chroma:.1}, and {COLOURLESS} is the least): give a film in \
-                 colour, whose colour the models will not see"
-            ),
-        ));
-    }
+    let truth = tallies.last().map(|tally| &tally.flicker.chroma);
+    in_colour(path, truth.and_then(|chroma| chroma.value()))?;
     Ok(ClipReport {
         name: shown(path),
         frames: done,
         size: film.size,
-        // The first frame has none before it either.
-        cuts: cuts - 1,
-        rows,
+        cuts,
+        rows: rows(field, &tallies),
         strip: strip.frames,
     })
+}
+
+/// The picture that a colour map makes.
+fn paint(exam: &Exam, map: &AbMap) -> RgbImage {
+    let map = enlarged(map, exam.thumb.width, exam.thumb.height);
+    painted(&exam.thumb, &map)
+}
+
+/// Whether a film of this mean chroma can be judged by; it has none without frames.
+fn in_colour(path: &Path, chroma: Option<f64>) -> Result<()> {
+    let why = match chroma {
+        None => "it has no frame that can be judged".into(),
+        Some(chroma) if chroma < COLOURLESS => format!(
+            "it has no colour to judge by (mean chroma {chroma:.1}, and {COLOURLESS} is the least): give a film in \
+             colour, whose colour the models will not see"
+        ),
+        Some(_) => return Ok(()),
+    };
+    Err(Error::input(shown(path), why))
 }
 
 /// The motion to each frame from the one before; `None` over a cut. `last` is the last lightness seen.

@@ -22,6 +22,9 @@ use crate::{
 /// Photographs in memory at once.
 const CHUNK: usize = 32;
 
+const TOO_FEW: &str = "too few photographs: none falls into the test part; --all takes every one, for photographs \
+                       that no model has learnt from";
+
 /// What [`run`] is asked to do.
 #[derive(Clone, Debug)]
 pub struct EvalOptions {
@@ -276,10 +279,32 @@ fn photographs(
     };
     report.mean_ab = mean_ab(field, by, tell);
     field.add_constant(report.mean_ab);
+    let scores = scored(field, looker, &test, report, tell)?;
+    if report.pictures.is_empty() {
+        return Err(nothing(
+            inputs,
+            match test.is_empty() {
+                true => TOO_FEW,
+                false => "no photograph in it can be decoded",
+            },
+        ));
+    }
+    report.tell_photographs(field.names(), &scores, options.models.len());
+    Ok(())
+}
+
+/// What every contestant scores on the photographs, in the order in which they go into the report.
+fn scored(
+    field: &mut Field,
+    looker: Option<&Looker>,
+    photos: &[Photo],
+    report: &mut Report,
+    tell: &mut Tell,
+) -> Result<Vec<Vec<Score>>> {
     let mut scores: Vec<Vec<Score>> = field.names().map(|_| Vec::new()).collect();
-    for chunk in test.chunks(CHUNK) {
+    for chunk in photos.chunks(CHUNK) {
         let opened = field.open(chunk, &mut report.skipped);
-        let (photos, pictures): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
+        let (opened, pictures): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
         let maps = field.colour(&pictures)?;
         let judged = (maps.par_iter().zip(&mut scores)).map(|(maps, scores)| {
             let pairs = pictures.par_iter().zip(maps);
@@ -292,21 +317,10 @@ fn photographs(
         judged.collect::<Result<()>>()?;
         report
             .pictures
-            .extend(photos.into_iter().map(PictureReport::new));
-        tell("photographs", report.pictures.len(), test.len());
+            .extend(opened.into_iter().map(PictureReport::new));
+        tell("photographs", report.pictures.len(), photos.len());
     }
-    if report.pictures.is_empty() {
-        let why = match (options.all, report.skipped.len()) {
-            (false, 0) => {
-                "too few photographs: none falls into the test part; --all takes every one, for photographs that no \
-                 model has learnt from"
-            }
-            _ => "no photograph in it can be read (JPEG, PNG and WebP can be)",
-        };
-        return Err(nothing(inputs, why));
-    }
-    report.tell_photographs(field.names(), &scores, options.models.len());
-    Ok(())
+    Ok(scores)
 }
 
 /// How the photographs of every model were split; that of the trainer's defaults where there is none.

@@ -216,7 +216,7 @@ impl Blocks {
 
     /// The vector of the block that covers this block of a picture twice as large, and those of its neighbours.
     fn around(&self, column: usize, row: usize) -> [[f32; 2]; 5] {
-        let side = |i: usize| if i % 2 == 0 { -1 } else { 1 };
+        let side = |i: usize| if i.is_multiple_of(2) { -1 } else { 1 };
         let (c, r) = ((column / 2) as i32, (row / 2) as i32);
         let (u, v) = (side(column), side(row));
         [(0, 0), (u, 0), (0, v), (-u, 0), (0, -v)].map(|(du, dv)| self.get(c + du, r + dv))

@@ -4,7 +4,13 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Marks, clip::ClipReport, contest::Score, look, metrics, pictures::Photo};
+use super::{
+    Marks,
+    clip::{ClipReport, ClipRow},
+    contest::Score,
+    look, metrics,
+    pictures::Photo,
+};
 
 /// Figures of one contestant over some pictures. Where a figure has no bound (the truth's PSNR), it is not finite,
 /// which is `null` in JSON.
@@ -231,7 +237,7 @@ pub(super) const CLIP_COLUMNS: [&str; 9] = [
 ];
 
 /// A film's row's figures in words.
-pub(super) fn clip_cells(clip: &super::clip::ClipRow) -> [String; 9] {
+pub(super) fn clip_cells(clip: &ClipRow) -> [String; 9] {
     [
         figure(clip.row.ciede2000, 3),
         figure(clip.row.psnr_ab, 3),
