@@ -40,7 +40,9 @@ pub fn page(report: &Report, options: &EvalOptions, tell: &mut Tell) -> Result<S
     write(
         &mut page,
         format_args!(
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>{title} \u{2013} autochrome eval</title><style>{STYLE}</style></head><body><main><h1>{title}</h1>"
+            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+             content=\"width=device-width,initial-scale=1\"><title>{title} \u{2013} autochrome eval</title>\
+             <style>{STYLE}</style></head><body><main><h1>{title}</h1>"
         ),
     );
     if !report.rows.is_empty() {
@@ -57,7 +59,8 @@ pub fn page(report: &Report, options: &EvalOptions, tell: &mut Tell) -> Result<S
         write(
             &mut page,
             format_args!(
-                "<h2>Pictures</h2><p>Sorted by the error (CIEDE2000) of {}{note}. <button data-sort=\"worst\">worst first</button> <button data-sort=\"best\">best first</button></p><div id=\"pictures\">",
+                "<h2>Pictures</h2><p>Sorted by the error (CIEDE2000) of {}{note}. <button data-sort=\"worst\">worst \
+                 first</button> <button data-sort=\"best\">best first</button></p><div id=\"pictures\">",
                 escaped(short(&report.rows[0].name))
             ),
         );
@@ -134,7 +137,11 @@ fn photographs(page: &mut String, report: &Report) {
         format_args!("<h2>{} photographs</h2>", report.pictures.len()),
     );
     table(page, COLUMNS, report.rows.iter().map(named));
-    page.push_str("<p class=\"note\">CIEDE2000: mean colour error, smaller is better; PSNR of a and b and of R, G and B in dB, and SSIM: larger is better; CF: colourfulness (Hasler &amp; S\u{fc}sstrunk), dCF: how far it is from the truth\u{2019}s; chroma: mean, as a part of the truth\u{2019}s; SFD: Fr\u{e9}chet distance of SqueezeNet features, not comparable with FID, to be read as a part of grey\u{2019}s on the same pictures.</p>");
+    page.push_str("<p class=\"note\">CIEDE2000: mean colour error, smaller is better; PSNR of a and b \
+     and of R, G and B in dB, and SSIM: larger is better; CF: colourfulness (Hasler &amp; S\u{fc}sstrunk), \
+     dCF: how far it is from the truth\u{2019}s; chroma: mean, as a part of the truth\u{2019}s; SFD: \
+     Fr\u{e9}chet distance of SqueezeNet features, not comparable with FID, to be read as a part of grey\u{2019}s \
+     on the same pictures.</p>");
     if report.sources.len() > 1 {
         page.push_str("<details><summary>By source</summary>");
         for source in &report.sources {
@@ -245,7 +252,8 @@ fn shot(page: &mut String, picture: &RgbImage, caption: &str) -> Result<()> {
     write(
         page,
         format_args!(
-            "<figure><img loading=\"lazy\" width=\"{width}\" height=\"{height}\" alt=\"{caption}\" src=\"data:image/jpeg;base64,{}\"><figcaption>{caption}</figcaption></figure>",
+            "<figure><img loading=\"lazy\" width=\"{width}\" height=\"{height}\" alt=\"{caption}\" src=\"data:image/jpeg;base64,{}\">\
+             <figcaption>{caption}</figcaption></figure>",
             STANDARD.encode(jpeg)
         ),
     );
@@ -267,7 +275,9 @@ fn film(page: &mut String, clip: &ClipReport) -> Result<()> {
     );
     let row = |row: &ClipRow| (short(&row.row.name).to_owned(), clip_cells(row));
     table(page, CLIP_COLUMNS, clip.rows.iter().map(row));
-    page.push_str("<p class=\"note\">Flicker: mean change of colour along the motion of the picture, divided by the mean chroma; the next column is what it has over the truth\u{2019}s, less is better, but only at equal CF. CDC likewise: it rewards grey, so never aim at it.</p>");
+    page.push_str("<p class=\"note\">Flicker: mean change of colour along the motion of the picture, \
+     divided by the mean chroma; the next column is what it has over the truth\u{2019}s, less is better, \
+     but only at equal CF. CDC likewise: it rewards grey, so never aim at it.</p>");
     curves(page, clip);
     for (number, pictures) in &clip.strip {
         page.push_str("<section><div class=\"row\">");
@@ -298,7 +308,9 @@ fn curves(page: &mut String, clip: &ClipReport) {
     write(
         page,
         format_args!(
-            "<figure class=\"chart\"><svg viewBox=\"-44 -8 {} {}\" role=\"img\" aria-label=\"flicker of each frame\"><path class=\"axis\" d=\"M0 0V{height}H{width}\"/><text x=\"-6\" y=\"4\">{most:.2}</text><text x=\"-6\" y=\"{height}\">0</text><text x=\"{width}\" y=\"{}\">frame {}</text>",
+            "<figure class=\"chart\"><svg viewBox=\"-44 -8 {} {}\" role=\"img\" aria-label=\"flicker \
+             of each frame\"><path class=\"axis\" d=\"M0 0V{height}H{width}\"/><text x=\"-6\" y=\"4\">{most:.2}\
+             </text><text x=\"-6\" y=\"{height}\">0</text><text x=\"{width}\" y=\"{}\">frame {}</text>",
             width + 52.,
             height + 32.,
             height + 16.,
