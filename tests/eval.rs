@@ -648,6 +648,13 @@ fn only_what_no_model_has_learnt_from_is_judged() {
     let (one, two, both) = (judged(&names[..1]), judged(&names[1..]), judged(&names));
     assert!(one.len() < 30 && one != two);
     assert_eq!(both, one.intersection(&two).cloned().collect());
+    let twice = compare(&options(&[&folder], &[names[0], names[0]]));
+    assert_eq!(
+        twice.rows[0].name, names[0],
+        "two of one name are told in full"
+    );
+    let once = compare(&options(&[&folder], &[names[0], "gray"]));
+    assert_eq!(once.rows[0].name, "seed1");
 }
 
 #[test]

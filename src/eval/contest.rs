@@ -10,7 +10,7 @@ use super::{
     look::Looker,
     metrics, painted,
     pictures::{HeldOut, Photo, Pictures, is_film, nothing, stratified},
-    report::{PictureReport, Report},
+    report::{PictureReport, Report, short},
 };
 use crate::{
     error::Result,
@@ -105,9 +105,10 @@ impl Field {
 
     /// These models, by name, and the others.
     pub fn of(models: Vec<(String, Box<dyn Colorizer>)>) -> Self {
-        let models = models
+        let (names, models): (Vec<_>, Vec<_>) = models.into_iter().unzip();
+        let models = labels(&names)
             .into_iter()
-            .map(|(name, model)| (name, Hand::Model(model)));
+            .zip(models.into_iter().map(Hand::Model));
         let grey = ("grey".to_owned(), Hand::Constant(AbMap::constant(0., 0.)));
         let all = models.chain([grey, ("truth".to_owned(), Hand::Truth)]);
         Self {
@@ -182,6 +183,18 @@ impl Field {
         };
         pictures.into_par_iter().map(exam).collect()
     }
+}
+
+/// The models' names for people: without folder and ending, where that tells them apart.
+pub(super) fn labels(models: &[String]) -> Vec<String> {
+    let label = |name: &String| {
+        let alike = models.iter().filter(|other| short(other) == short(name));
+        match alike.count() {
+            1 => short(name).to_owned(),
+            _ => name.clone(),
+        }
+    };
+    models.iter().map(label).collect()
 }
 
 /// What is known of one picture by one contestant.

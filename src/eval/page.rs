@@ -9,7 +9,7 @@ use image::{RgbImage, codecs::jpeg::JpegEncoder};
 use super::{
     EvalOptions, Exam,
     clip::{ClipReport, ClipRow},
-    contest::{Field, Tell},
+    contest::{Field, Tell, labels},
     enlarged, painted,
     pictures::Photo,
     report::{CLIP_COLUMNS, COLUMNS, PictureReport, Report, Row, cells, clip_cells, figure, short},
@@ -35,7 +35,7 @@ const SCRIPT: &str = include_str!("page.js");
 /// As for [`super::run`].
 pub fn page(report: &Report, options: &EvalOptions, tell: &mut Tell) -> Result<String> {
     let mut page = String::new();
-    let title = titles(&options.models).join(", ");
+    let title = labels(&options.models).join(", ");
     let title = escaped(&title);
     write(
         &mut page,
@@ -61,7 +61,7 @@ pub fn page(report: &Report, options: &EvalOptions, tell: &mut Tell) -> Result<S
             format_args!(
                 "<h2>Pictures</h2><p>Sorted by the error (CIEDE2000) of {}{note}. <button data-sort=\"worst\">worst \
                  first</button> <button data-sort=\"best\">best first</button></p><div id=\"pictures\">",
-                escaped(short(&report.rows[0].name))
+                escaped(&report.rows[0].name)
             ),
         );
         gallery(&mut page, report, options, &shown, tell)?;
@@ -81,10 +81,6 @@ pub fn page(report: &Report, options: &EvalOptions, tell: &mut Tell) -> Result<S
 /// Writing to a string cannot fail.
 fn write(page: &mut String, words: std::fmt::Arguments) {
     page.write_fmt(words).unwrap_or_default();
-}
-
-fn titles(models: &[String]) -> Vec<&str> {
-    models.iter().map(|name| short(name)).collect()
 }
 
 fn escaped(words: &str) -> String {
@@ -127,7 +123,7 @@ fn table<const N: usize>(
 }
 
 fn named(row: &Row) -> (String, [String; 10]) {
-    (short(&row.name).to_owned(), cells(row))
+    (row.name.clone(), cells(row))
 }
 
 /// The figures, over all photographs and by source.
@@ -196,7 +192,7 @@ fn gallery(
         let (opened, pictures): (Vec<_>, Vec<_>) =
             field.open(&photos, &mut Vec::new()).into_iter().unzip();
         let maps = field.colour(&pictures)?;
-        let names: Vec<&str> = field.names().map(short).collect();
+        let names: Vec<&str> = field.names().collect();
         for (i, (_, exam)) in pictures.iter().enumerate() {
             let Some(known) = report.pictures.iter().find(|p| p.photo == *opened[i]) else {
                 continue;
@@ -273,7 +269,7 @@ fn film(page: &mut String, clip: &ClipReport) -> Result<()> {
             clip.cuts
         ),
     );
-    let row = |row: &ClipRow| (short(&row.row.name).to_owned(), clip_cells(row));
+    let row = |row: &ClipRow| (row.row.name.clone(), clip_cells(row));
     table(page, CLIP_COLUMNS, clip.rows.iter().map(row));
     page.push_str("<p class=\"note\">Flicker: mean change of colour along the motion of the picture, \
      divided by the mean chroma; the next column is what it has over the truth\u{2019}s, less is better, \
@@ -282,7 +278,7 @@ fn film(page: &mut String, clip: &ClipReport) -> Result<()> {
     for (number, pictures) in &clip.strip {
         page.push_str("<section><div class=\"row\">");
         for (picture, row) in pictures.iter().zip(&clip.rows) {
-            shot(page, picture, short(&row.row.name))?;
+            shot(page, picture, &row.row.name)?;
         }
         write(
             page,
@@ -343,7 +339,7 @@ fn curves(page: &mut String, clip: &ClipReport) {
             &mut legend,
             format_args!(
                 "<span class=\"c{colour}\">\u{25a0}</span> {} ",
-                escaped(short(&row.row.name))
+                escaped(&row.row.name)
             ),
         );
     }

@@ -16,7 +16,7 @@ use super::{
 /// which is `null` in JSON.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// Who coloured.
+    /// Who coloured: a model's file without folder and ending, where that tells it apart.
     pub name: String,
     /// Mean CIEDE2000 to the truth, lightness equal; smaller is better.
     pub ciede2000: f64,
@@ -251,7 +251,7 @@ pub(super) fn clip_cells(clip: &ClipRow) -> [String; 9] {
     ]
 }
 
-/// The name of a contestant, short: of a file, its name without folder and ending.
+/// A name, short: of a file, without folder and ending.
 pub(super) fn short(name: &str) -> &str {
     let path = std::path::Path::new(name);
     let stem = path.file_stem().and_then(|stem| stem.to_str());
@@ -284,7 +284,7 @@ impl fmt::Display for Report {
                 COLUMNS,
             )?;
             for row in &self.rows {
-                line(f, short(&row.name), cells(row))?;
+                line(f, &row.name, cells(row))?;
             }
         }
         for (i, clip) in self.clips.iter().enumerate() {
@@ -299,7 +299,7 @@ impl fmt::Display for Report {
             )?;
             line(f, "", CLIP_COLUMNS)?;
             for row in &clip.rows {
-                line(f, short(&row.row.name), clip_cells(row))?;
+                line(f, &row.row.name, clip_cells(row))?;
             }
         }
         Ok(())
