@@ -8,6 +8,8 @@
 
 pub mod chroma;
 
+use std::sync::LazyLock;
+
 use crate::frame::Range;
 
 /// D65 white, 2 degree observer.
@@ -16,7 +18,8 @@ pub const WHITE: [f32; 3] = [0.95047, 1.0, 1.08883];
 pub const L_SCALE: f32 = 50.0;
 /// Network units of one unit of a or b: `y = ab / 110`.
 pub const AB_SCALE: f32 = 110.0;
-const DELTA: f32 = 6.0 / 29.0;
+/// Where the cube root of CIE 1976 ends and its straight line begins.
+pub const DELTA: f32 = 6.0 / 29.0;
 
 /// Linear sRGB to XYZ (IEC 61966-2-1), row-major.
 const RGB_TO_XYZ: [[f32; 3]; 3] = [
@@ -24,8 +27,8 @@ const RGB_TO_XYZ: [[f32; 3]; 3] = [
     [0.212671, 0.715160, 0.072169],
     [0.019334, 0.119193, 0.950227],
 ];
-/// Inverse of [`RGB_TO_XYZ`].
-const XYZ_TO_RGB: [[f32; 3]; 3] = [
+/// XYZ to linear sRGB, row-major.
+pub const XYZ_TO_RGB: [[f32; 3]; 3] = [
     [3.240_481_3, -1.537_151_5, -0.498_536_33],
     [-0.969_255, 1.875_99, 0.041_555_927],
     [0.055_646_64, -0.204_041_34, 1.057_311],
@@ -73,6 +76,32 @@ pub fn lab_from_srgb(rgb: [f32; 3]) -> [f32; 3] {
     [116.0 * fy - 16.0, 500.0 * (fx - fy), 200.0 * (fy - fz)]
 }
 
+/// [`lab_from_srgb`] of 8-bit codes, to within 1e-3, several times as fast.
+pub fn lab_from_srgb8(rgb: [u8; 3]) -> [f32; 3] {
+    let lin = rgb.map(|code| LINEAR[usize::from(code)]);
+    let dot = |r: [f32; 3]| r[0] * lin[0] + r[1] * lin[1] + r[2] * lin[2];
+    let [fx, fy, fz] = [0, 1, 2].map(|i| lab_f_fast(dot(RGB_TO_XYZ[i]) / WHITE[i]));
+    [116.0 * fy - 16.0, 500.0 * (fx - fy), 200.0 * (fy - fz)]
+}
+
+/// [`linear_from_srgb`] of every 8-bit code.
+static LINEAR: LazyLock<[f32; 256]> =
+    LazyLock::new(|| std::array::from_fn(|code| linear_from_srgb(code as f32 / 255.0)));
+
+/// [`lab_f`] with a cube root by two steps of Halley's method from a guess at its exponent.
+fn lab_f_fast(t: f32) -> f32 {
+    let mut root = f32::from_bits(t.to_bits() / 3 + 0x2A51_4067);
+    for _ in 0..2 {
+        let cube = root * root * root;
+        root *= (cube + 2.0 * t) / (2.0 * cube + t);
+    }
+    if t > DELTA * DELTA * DELTA {
+        root
+    } else {
+        t / (3.0 * DELTA * DELTA) + 4.0 / 29.0
+    }
+}
+
 /// Encoded sRGB of a CIE Lab colour. Inverse of [`lab_from_srgb`]; values outside 0..1 are out of gamut and not
 /// clipped here.
 pub fn srgb_from_lab(lab: [f32; 3]) -> [f32; 3] {
@@ -94,6 +123,19 @@ pub fn linear_from_lab([l, a, b]: [f32; 3]) -> [f32; 3] {
 pub fn lightness(v: f32) -> f32 {
     116.0 * lab_f(linear_from_srgb(v)) - 16.0
 }
+
+/// Lightness of an encoded grey in 8-bit codes, 0..255, which may lie between two: straight lines between quarters of
+/// codes, at most 1e-3 from [`lightness`].
+pub fn lightness_of_code(code: f32) -> f32 {
+    let quarters = 4.0 * code.clamp(0.0, 255.0);
+    let below = quarters as usize;
+    let [low, high] = [below, (below + 1).min(1020)].map(|i| GREYS[i]);
+    low + (high - low) * (quarters - below as f32)
+}
+
+/// [`lightness`] of every quarter of an 8-bit code.
+static GREYS: LazyLock<[f32; 1021]> =
+    LazyLock::new(|| std::array::from_fn(|quarter| lightness(quarter as f32 / 1020.0)));
 
 /// Y' 0..1 of a luma code, which may lie between two codes (an average). Codes beyond black and white (limited range
 /// has them) are black and white. Inverse of [`code_from_level`].
@@ -173,6 +215,27 @@ mod tests {
                 "{rgb:?}: {:?} for {lab:?}",
                 lab_from_srgb(rgb)
             );
+        }
+    }
+
+    #[test]
+    fn the_fast_lab_is_the_exact_one() {
+        let codes = || (0..=255u8).step_by(5);
+        for (r, g) in codes().flat_map(|r| codes().map(move |g| (r, g))) {
+            for b in codes().chain([1, 2, 3, 4]) {
+                let exact = lab_from_srgb([r, g, b].map(|code| f32::from(code) / 255.0));
+                let fast = lab_from_srgb8([r, g, b]);
+                assert!(close(fast, exact, 1e-3), "{fast:?} for {exact:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn lightness_between_codes_is_the_exact_one() {
+        for tenth in 0..=2550 {
+            let code = tenth as f32 / 10.0;
+            let (fast, exact) = (lightness_of_code(code), lightness(code / 255.0));
+            assert!((fast - exact).abs() < 1e-3, "{code}: {fast} for {exact}");
         }
     }
 

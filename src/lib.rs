@@ -20,7 +20,7 @@
 //! | [`temporal`] | colour over time | `frame` |
 //! | [`controls`] | please finish, stop at once, where is it now | `error` |
 //! | [`colorize`] | the stages | all of the above |
-//! | [`train`], [`eval`] | learning and measuring | `net`, `color` |
+//! | [`train`], [`eval`] | learning and measuring | `net`, `color`, `media` |
 //! | [`cli`] | flags, progress, words | everything; nothing uses it |
 //! | [`error`] | the one error type | nothing |
 //!

@@ -1,20 +1,21 @@
 //! What every generator promises, for every row of ARCHS; models by name; agreement with PyTorch.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use autochrome::{
     Error,
     frame::Thumb,
     net::{
-        self, ARCHS, Arch, Colorizer, DeviceChoice, Model, Network, Place, Precision,
+        self, Colorizer, Decoding, DeviceChoice, Model, Network, Place, Precision,
         checkpoint::{self, COLOR, Header},
         engine::{
             Engine,
-            eager::{Eager, Wanted},
+            eager::{Eager, Norms, Wanted},
         },
-        graph::{Conv, Graph, Window},
-        params::{Init, Params, normal, stream},
+        graph::{Act, Conv, Graph, NormKind, Op, Window},
+        params::{Draw, DrawKind, Init, Params, normal, stream},
         patchgan,
+        unet::Norm,
     },
 };
 use candle_core::{DType, Device, Tensor};
@@ -22,11 +23,11 @@ use serde_json::{Value, json};
 
 #[path = "common/numbers.rs"]
 mod numbers;
-use numbers::{again, agree, random, sine, values};
+use numbers::{Kind, again, agree, kinds, random, sine, values};
 
-/// A fresh generator with its default settings, and its parameters.
-fn fresh(arch: &Arch) -> (Graph, Params) {
-    let graph = (arch.graph)(&(arch.defaults)()).unwrap();
+/// A fresh generator and its parameters.
+fn fresh(kind: &Kind) -> (Graph, Params) {
+    let graph = kind.graph();
     let params = Params::seeded(&graph, 1, &Device::Cpu).unwrap();
     (graph, params)
 }
@@ -61,40 +62,40 @@ fn on(engine: Engine) -> Place {
 }
 
 /// A fresh generator of this kind behind the narrow waist.
-fn colorizer(arch: &Arch, engine: Engine) -> Network {
-    let (graph, params) = fresh(arch);
+fn colorizer(kind: &Kind, engine: Engine) -> Network {
+    let (graph, params) = fresh(kind);
     let model = Model {
         graph,
         params,
         size: 64,
         gain: 1.,
-        label: arch.name.into(),
+        label: kind.name.clone(),
     };
     Network::new(model, on(engine))
 }
 
 #[test]
 fn every_generator_keeps_the_batch_axis_and_is_finite_on_pictures_that_are_not_square() {
-    for arch in ARCHS {
-        let (graph, params) = fresh(arch);
+    for kind in kinds() {
+        let (graph, params) = fresh(&kind);
         let stride = graph.stride();
         let x = random(&[3, 2 * stride, 3 * stride, 1], "l");
         let y = eager(&graph, &params).evaluate(&x).unwrap();
         let (n, h, w, c) = y.dims4().unwrap();
-        assert_eq!((c, n), (2, 3), "{}", arch.name);
-        assert_eq!((h * 3, 2 * stride % h), (w * 2, 0), "{}", arch.name);
+        assert_eq!((c, n), (2, 3), "{}", kind.name);
+        assert_eq!((h * 3, 2 * stride % h), (w * 2, 0), "{}", kind.name);
         assert!(
             values(&y).iter().all(|v| v.abs() <= 1.),
             "{}: finite, within -1..1",
-            arch.name
+            kind.name
         );
     }
 }
 
 #[test]
 fn every_parameter_of_every_generator_gets_a_gradient() {
-    for arch in ARCHS {
-        let (graph, params) = fresh(arch);
+    for kind in kinds() {
+        let (graph, params) = fresh(&kind);
         let side = 2 * graph.stride();
         let x = random(&[2, side, side, 1], "l");
         let pass = eager(&graph, &params)
@@ -102,27 +103,34 @@ fn every_parameter_of_every_generator_gets_a_gradient() {
             .unwrap();
         let cotangent = random(pass.output().dims(), "cotangent");
         let grads = pass.backward(&cotangent, Wanted::Parameters).unwrap();
-        assert_eq!(grads.len(), params.trained().len(), "{}", arch.name);
+        assert_eq!(grads.len(), params.trained().len(), "{}", kind.name);
         for name in params.trained().keys() {
             let Some(grad) = grads.get(name) else {
-                panic!("{} {name}: no gradient", arch.name)
+                panic!("{} {name}: no gradient", kind.name)
             };
             let size = values(grad).iter().map(|v| v.abs()).sum::<f32>();
-            let (name, arch) = (name, arch.name);
             assert!(
                 size > 0. && size.is_finite(),
-                "{arch} {name}: gradient {size}"
+                "{} {name}: gradient {size}",
+                kind.name
             );
         }
     }
 }
 
-/// The generators whose training is what they do in use: without dropout, and not `lite`, whose batch norms see the
-/// batch in training alone.
+/// Generators whose training is what they do in use: without dropout, and with batch norms that keep to their running
+/// statistics.
 #[test]
 fn gradients_are_those_that_candle_finds_by_itself() {
-    for (name, settings) in [("unet", json!({ "dropout": 0. })), ("squeeze", json!({}))] {
+    let all = [
+        ("unet", json!({ "channels": 16, "dropout": 0. })),
+        ("resnet", json!({ "norm": "group", "channels": 16 })),
+        ("squeeze", json!({})),
+        ("lite", json!({ "cut": true, "blur": true })),
+    ];
+    for (name, settings) in all {
         let graph = (net::arch(name).unwrap().graph)(&settings).unwrap();
+        let graph = net::decoded(graph, &Decoding::default());
         let params = Params::seeded(&graph, 1, &Device::Cpu).unwrap();
         let side = 2 * graph.stride();
         let x = candle_core::Var::from_tensor(&random(&[2, side, side, 1], "l")).unwrap();
@@ -135,12 +143,14 @@ fn gradients_are_those_that_candle_finds_by_itself() {
             .backward()
             .unwrap();
         let learn = || {
+            let (mut noise, packs) = (stream(1, "dropout"), Arc::default());
             eager(&graph, &params)
-                .learn(&x, &mut stream(1, "dropout"))
+                .learn_sharing(&x, &mut noise, &packs, Norms::Running)
                 .unwrap()
         };
         let pass = learn();
         assert_eq!(values(pass.output()), values(&y), "{name}");
+        assert!(pass.seen.is_empty(), "{name}: nothing moves the statistics");
         let ours = pass.backward(&cotangent, Wanted::Parameters).unwrap();
         for (parameter, var) in params.trained() {
             let what = format!("{name} {parameter}");
@@ -153,25 +163,25 @@ fn gradients_are_those_that_candle_finds_by_itself() {
 }
 
 /// Every generator on every engine that the CPU has here.
-fn all() -> impl Iterator<Item = (&'static Arch, Engine)> {
-    let engines = |arch| {
+fn all() -> impl Iterator<Item = (Kind, Engine)> {
+    let engines = |kind: Kind| {
         Engine::present(&Device::Cpu)
             .into_iter()
-            .map(move |e| (arch, e))
+            .map(move |e| (kind.clone(), e))
     };
-    ARCHS.iter().flat_map(engines)
+    kinds().into_iter().flat_map(engines)
 }
 
 #[test]
 fn a_frame_alone_is_coloured_as_in_a_batch_bit_for_bit() {
-    for (arch, engine) in all() {
-        let mut model = colorizer(arch, engine);
+    for (kind, engine) in all() {
+        let mut model = colorizer(&kind, engine);
         let (width, height) = model.thumb_size(160, 90).unwrap();
         let thumbs = thumbs(3, width, height);
         let together = model.predict(&thumbs).unwrap();
         for (thumb, map) in thumbs.iter().zip(&together) {
             let alone = model.predict(std::slice::from_ref(thumb)).unwrap();
-            assert_eq!(&alone[0], map, "{} on {engine}", arch.name);
+            assert_eq!(&alone[0], map, "{} on {engine}", kind.name);
         }
     }
 }
@@ -199,23 +209,68 @@ fn colours_for_another_process() {
     if std::env::var_os("AUTOCHROME_TEST_COLOURS").is_none() {
         return;
     }
-    for (arch, engine) in all() {
-        let mut model = colorizer(arch, engine);
+    for (kind, engine) in all() {
+        let mut model = colorizer(&kind, engine);
         let (width, height) = model.thumb_size(256, 160).unwrap();
         let maps = model.predict(&thumbs(3, width, height)).unwrap();
         let values = maps.iter().flat_map(|m| m.a.iter().chain(&m.b));
         let bytes: Vec<u8> = values.flat_map(|v| v.to_le_bytes()).collect();
         let digest = checkpoint::digest(&bytes);
-        println!("\ncolours of {} on {engine}: {digest}", arch.name);
+        println!("\ncolours of {} on {engine}: {digest}", kind.name);
     }
+}
+
+#[test]
+fn dropout_stands_on_the_three_levels_just_outside_the_innermost() {
+    let dropped = |settings: Value| -> Vec<usize> {
+        let graph = (net::arch("unet").unwrap().graph)(&settings).unwrap();
+        let sizes = graph.sizes((256, 256));
+        let nodes = graph.nodes().iter().zip(sizes);
+        let dropped = nodes.filter(|(node, _)| matches!(node.op, Op::Dropout { .. }));
+        dropped.map(|(_, (height, _))| height).collect()
+    };
+    assert_eq!(dropped(json!({ "depth": 8 })), [4, 8, 16]);
+    assert_eq!(dropped(json!({ "depth": 3 })), [128]);
+    assert_eq!(dropped(json!({ "depth": 8, "dropout": 0. })), [0; 0]);
+}
+
+#[test]
+fn settings_that_make_no_network_are_refused_in_words() {
+    let refusal = |arch: &str, settings: Value| match (net::arch(arch).unwrap().graph)(&settings) {
+        Err(Error::Usage(why)) => why,
+        other => panic!("{arch} with {settings}: {other:?}"),
+    };
+    for arch in ["unet", "encoder-decoder", "resnet"] {
+        assert!(refusal(arch, json!({ "channels": 0 })).contains("channel"));
+        assert!(refusal(arch, json!({ "norm": "layer" })).contains("group"));
+        assert!(refusal(arch, json!({ "size": 3 })).contains("size"));
+    }
+    assert!(refusal("unet", json!({ "depth": 9 })).contains("2..=8"));
+    assert!(refusal("unet", json!({ "dropout": 1. })).contains("dropout"));
+}
+
+#[test]
+fn groups_divide_any_number_of_channels() {
+    for channels in 1..200 {
+        let NormKind::Group { groups, .. } = Norm::Group.kind(channels) else {
+            panic!("no group norm")
+        };
+        assert!(channels.is_multiple_of(groups) && groups <= (channels / 8).max(1));
+    }
+    let of_64 = NormKind::Group {
+        groups: 8,
+        eps: 1e-5,
+    };
+    assert_eq!(Norm::Group.kind(64), of_64);
 }
 
 /// As `wave` in tests/golden/networks.py.
 fn wave(name: &str, shape: &[usize]) -> Tensor {
     let is = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     let (scale, shift) = match shape {
+        _ if name == "head.prior" => (0.8 / 261., 1. / 261.),
         [_, i, h, w] if name.ends_with("weight") => ((2. / (i * h * w) as f64).sqrt(), 0.),
-        _ if is(&["norm.weight", "bn.weight", "running_var"]) => (0.1, 1.),
+        _ if is(&["weight", "running_var"]) => (0.1, 1.),
         _ if is(&["bias", "running_mean"]) => (0.1, 0.),
         _ => (1., 0.),
     };
@@ -225,9 +280,15 @@ fn wave(name: &str, shape: &[usize]) -> Tensor {
 /// Parameters that are their waves.
 fn waves(graph: &Graph) -> Params {
     let parameters = graph.parameters().into_iter();
+    let kept = Params::seeded(graph, 1, &Device::Cpu).unwrap();
     let waves = parameters.map(|p| {
-        let wave = wave(&p.name, &p.shape);
-        (p.name, wave)
+        // Bins and filters are what they are.
+        let constant = p.name == "head.bins" || p.name.contains(".blur.");
+        let value = match constant {
+            true => kept.get(&p.name).unwrap().detach(),
+            false => wave(&p.name, &p.shape),
+        };
+        (p.name, value)
     });
     Params::given(graph, &waves.collect(), &Device::Cpu).unwrap()
 }
@@ -261,11 +322,11 @@ fn agrees_with_pytorch(name: &str, y: &Tensor) {
 
 #[test]
 fn every_generator_agrees_with_pytorch() {
-    for arch in ARCHS {
-        let graph = fresh(arch).0;
+    for kind in kinds() {
+        let graph = fresh(&kind).0;
         let x = pictures("input", [1, 2, 64, 96]);
         let y = eager(&graph, &waves(&graph)).evaluate(&x).unwrap();
-        agrees_with_pytorch(arch.name, &y);
+        agrees_with_pytorch(&kind.name, &y);
     }
 }
 
@@ -285,9 +346,9 @@ fn the_discriminator_agrees_with_pytorch() {
 type Names = Vec<(String, Vec<usize>)>;
 
 /// Ours from waves of these names, all of the encoder; refused in words where one is missing.
-fn taken_over(arch: &str, theirs: Names) -> BTreeMap<String, Tensor> {
-    let arch = net::arch(arch).unwrap();
-    let ours = arch.pretrained.unwrap();
+fn taken_over(kind: &Kind, theirs: Names) -> BTreeMap<String, Tensor> {
+    let take = kind.arch.pretrained.unwrap();
+    let ours = |theirs: &_| take(&kind.settings, theirs);
     let theirs = theirs.into_iter().map(|(name, shape)| {
         let wave = wave(&name, &shape);
         (name, wave)
@@ -299,14 +360,16 @@ fn taken_over(arch: &str, theirs: Names) -> BTreeMap<String, Tensor> {
         match ours(&others) {
             Err(e @ Error::Model { .. }) => assert!(e.to_string().contains(name), "{e}"),
             Err(e) => panic!("{name}: not a model error: {e}"),
-            Ok(_) => panic!("{} does without {name}", arch.name),
+            Ok(_) => panic!("{} does without {name}", kind.name),
         }
     }
     let mut more = theirs.clone();
     more.insert("classifier".into(), wave("classifier", &[1000]));
     let made = ours(&more).unwrap();
-    let encoder = fresh(arch).0.parameters().into_iter();
-    let encoder = encoder.filter(|p| !p.name.starts_with("decoder"));
+    let own = ["decoder.", "head."];
+    let encoder = kind.graph().parameters().into_iter();
+    let encoder = encoder.filter(|p| !own.iter().any(|o| p.name.starts_with(o)));
+    let encoder = encoder.filter(|p| !p.name.contains(".blur."));
     let shapes: BTreeMap<_, _> = encoder.map(|p| (p.name, p.shape)).collect();
     let made_shapes = made
         .iter()
@@ -315,8 +378,13 @@ fn taken_over(arch: &str, theirs: Names) -> BTreeMap<String, Tensor> {
     made
 }
 
-#[test]
-fn lite_takes_over_the_weights_of_efficientnet() {
+/// The kinds of this generator.
+fn kinds_of(arch: &str) -> impl Iterator<Item = Kind> {
+    kinds().into_iter().filter(move |k| k.arch.name == arch)
+}
+
+/// The tensors of the first `blocks` blocks of EfficientNet-Lite0, as its PyTorch port names them.
+fn efficientnet(blocks: usize) -> Names {
     let mut names: Names = vec![("_conv_stem.weight".into(), vec![32, 3, 3, 3])];
     let norm = |names: &mut Names, name: &str, channels: usize| {
         for what in ["weight", "bias", "running_mean", "running_var"] {
@@ -325,7 +393,7 @@ fn lite_takes_over_the_weights_of_efficientnet() {
     };
     norm(&mut names, "_bn0", 32);
     // Kernel and channels of each block.
-    let blocks = [
+    let blocks_to_8 = [
         (3, 16),
         (3, 24),
         (3, 24),
@@ -346,7 +414,8 @@ fn lite_takes_over_the_weights_of_efficientnet() {
         (3, 320),
     ];
     let mut inputs = 32;
-    for (i, (size, channels)) in blocks.into_iter().chain(more).enumerate() {
+    let all = blocks_to_8.into_iter().chain(more);
+    for (i, (size, channels)) in all.take(blocks).enumerate() {
         let name = format!("_blocks.{i}");
         let wide = if i == 0 { inputs } else { 6 * inputs };
         if i > 0 {
@@ -368,7 +437,20 @@ fn lite_takes_over_the_weights_of_efficientnet() {
         norm(&mut names, &format!("{name}._bn2"), channels);
         inputs = channels;
     }
-    let ours = taken_over("lite", names);
+    names
+}
+
+#[test]
+fn lite_takes_over_the_weights_of_efficientnet() {
+    for kind in kinds_of("lite") {
+        let blocks = if kind.settings["cut"] == json!(true) {
+            11
+        } else {
+            16
+        };
+        taken_over(&kind, efficientnet(blocks));
+    }
+    let ours = taken_over(&kinds_of("lite").next().unwrap(), efficientnet(16));
     let same = |our: &str, their: &str| {
         assert_eq!(
             values(&ours[our]),
@@ -415,7 +497,10 @@ fn squeeze_takes_over_the_weights_of_squeezenet() {
         conv(format!("fire{n}.expand3x3"), expand, expand / 4, 3);
         inputs = 2 * expand;
     }
-    let ours = taken_over("squeeze", names);
+    for kind in kinds_of("squeeze") {
+        taken_over(&kind, names.clone());
+    }
+    let ours = taken_over(&kinds_of("squeeze").next().unwrap(), names);
     let name = "fire9.expand3x3.weight";
     assert_eq!(values(&ours[name]), values(&wave(name, ours[name].dims())));
     let bias = (wave("fire2.squeeze.bias", &[16]) / 100.).unwrap();
@@ -430,6 +515,99 @@ fn squeeze_takes_over_the_weights_of_squeezenet() {
     agree(&ours["conv1.bias"], &bias, 1e-5, "bias");
     let stem = (planes.sum_keepdim(1).unwrap() * 1.275).unwrap();
     agree(&ours["conv1.weight"], &stem, 1e-6, "conv1");
+}
+
+/// Millions of parameters that gradients move.
+fn millions(kind: &Kind) -> f64 {
+    let parameters = kind.graph().parameters().into_iter();
+    let trained = parameters.filter(|p| p.trained);
+    trained
+        .map(|p| p.shape.iter().product::<usize>())
+        .sum::<usize>() as f64
+        / 1e6
+}
+
+#[test]
+fn lite_is_as_large_as_it_says() {
+    for kind in kinds_of("lite") {
+        let size = millions(&kind);
+        let flops = kind.graph().flops((128, 128)) as f64 / 1e9;
+        println!(
+            "{}: {size:.2} M parameters, {flops:.2} GFLOP at 128 px",
+            kind.name
+        );
+        let cut = kind.settings["cut"] == json!(true);
+        let about = if cut { 1.3..1.7 } else { 3.6..4.4 };
+        assert!(about.contains(&size), "{}: {size} M", kind.name);
+    }
+}
+
+/// How much the result changes when the picture moves by one pixel, as a part of how much it varies.
+fn unsteadiness(graph: &Graph, given: &BTreeMap<String, Tensor>) -> f64 {
+    let params = Params::seeded(graph, 1, &Device::Cpu).unwrap();
+    params.set(given).unwrap();
+    let (side, margin) = (128, 4);
+    let wave =
+        |x: usize, y: usize, i: f32| (0.05 * i * x as f32 + 0.08 * (9. - i) * y as f32).sin() / 9.;
+    let value = |x, y| (1..9).map(|i| wave(x, y, i as f32)).sum::<f32>();
+    let picture = |from: usize| {
+        let l = (0..side * side).map(|i| value(from + i % side, i / side));
+        let l = Tensor::from_vec(l.collect::<Vec<_>>(), (1, side, side, 1), &Device::Cpu).unwrap();
+        let y = eager(graph, &params).evaluate(&l).unwrap();
+        // Borders see what is beyond the picture.
+        let inside = side / 4 - 2 * margin;
+        let y = y
+            .narrow(1, margin, inside)
+            .unwrap()
+            .narrow(2, margin, inside)
+            .unwrap();
+        y.contiguous().unwrap()
+    };
+    let (here, there) = (picture(0), picture(1));
+    let square = |t: Tensor| {
+        f64::from(
+            t.sqr()
+                .unwrap()
+                .mean_all()
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap(),
+        )
+    };
+    let varies = here
+        .broadcast_sub(&here.mean_keepdim((1, 2)).unwrap())
+        .unwrap();
+    (square((there - here).unwrap()) / square(varies)).sqrt()
+}
+
+#[test]
+fn blurring_before_samples_are_dropped_steadies_the_result() {
+    let lite = net::arch("lite").unwrap();
+    let imagenet = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../shared/weights/efficientnet-lite0.safetensors"
+    );
+    let weights = std::fs::read(imagenet).ok();
+    if weights.is_none() {
+        println!("without the weights of ImageNet: only a drawn network is looked at");
+    }
+    let of = |settings: Value| {
+        let graph = (lite.graph)(&settings).unwrap();
+        let given = weights.as_ref().map(|bytes| {
+            let theirs = checkpoint::tensors(bytes, "lite0", &Device::Cpu).unwrap();
+            lite.pretrained.unwrap()(&settings, &theirs).unwrap()
+        });
+        let drawn = unsteadiness(&graph, &BTreeMap::new());
+        (
+            drawn,
+            given.map_or(drawn, |given| unsteadiness(&graph, &given)),
+        )
+    };
+    let (plain, blurred) = (of(json!({})), of(json!({ "blur": true })));
+    println!(
+        "change by one pixel, drawn and ImageNet encoder: plain {plain:.3?}, blurred {blurred:.3?}"
+    );
+    assert!(blurred.0 < plain.0 && blurred.1 < plain.1);
 }
 
 #[test]
@@ -449,6 +627,146 @@ fn the_same_seed_draws_the_same_parameters_and_another_seed_others() {
         (mean - 1.).abs() < 0.003 && (spread - 0.02).abs() < 0.002,
         "mean {mean}, spread {spread}"
     );
+}
+
+/// One convolution of each kind: wide, narrow, of an enlarging picture, depthwise, in groups; and a norm.
+fn every_shape() -> Graph {
+    let (mut g, x) = Graph::new(8);
+    let window = Window::new(4, 2, 1);
+    let x = g.conv(x, Conv::new("wide", 16, window));
+    let x = g.conv(x, Conv::same("narrow", 96, 1));
+    let x = g.conv(x, Conv::new("transposed", 24, window).transposed());
+    let x = g.conv(x, Conv::same("depthwise", 24, 5).groups(24));
+    let x = g.conv(x, Conv::same("groups", 32, 3).groups(4));
+    g.norm(x, "norm", NormKind::Batch { eps: 1e-5 }, Act::None);
+    g
+}
+
+/// Each weight drawn so, as `[groups, rows of one, columns]`.
+fn weights(kind: DrawKind, gain: f32) -> Vec<(&'static str, Tensor)> {
+    let graph = every_shape().drawn(&Draw { kind, gain });
+    let params = Params::seeded(&graph, 1, &Device::Cpu).unwrap();
+    let groups = [
+        ("wide", 1),
+        ("narrow", 1),
+        ("transposed", 1),
+        ("depthwise", 24),
+        ("groups", 4),
+    ];
+    let matrix = |(name, groups): (&'static str, usize)| {
+        let weight = params.get(&format!("{name}.weight")).unwrap();
+        let rows = weight.dim(0).unwrap() / groups;
+        (name, weight.reshape((groups, rows, ())).unwrap())
+    };
+    groups.into_iter().map(matrix).collect()
+}
+
+/// Standard deviation around 0.
+fn spread(t: &Tensor) -> f32 {
+    let values = values(t);
+    (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt()
+}
+
+#[test]
+fn weights_are_drawn_as_wide_as_each_method_says() {
+    // By hand: inputs and outputs of each, window included, as PyTorch counts them, but of one group.
+    let fans = [
+        (8 * 16, 16 * 16),
+        (16, 96),
+        (24 * 16, 96 * 16),
+        (25, 25),
+        (6 * 9, 8 * 9),
+    ];
+    let near = |kind, wanted: &dyn Fn(f32, f32) -> f32| {
+        for ((name, weight), (fan_in, fan_out)) in weights(kind, 0.5).iter().zip(fans) {
+            let wanted = wanted(fan_in as f32, fan_out as f32);
+            // Three standard errors of the estimate.
+            let error = 3. / (2. * weight.elem_count() as f32).sqrt();
+            let ratio = spread(weight) / wanted;
+            assert!(
+                (ratio - 1.).abs() < error,
+                "{kind:?} {name}: {ratio} of {wanted}"
+            );
+        }
+    };
+    near(DrawKind::Normal, &|_, _| 0.5);
+    near(DrawKind::Xavier, &|i, o| 0.5 * (2. / (i + o)).sqrt());
+    near(DrawKind::Kaiming, &|i, _| (2. / i).sqrt());
+}
+
+#[test]
+fn orthogonal_weights_are_orthogonal_in_every_group() {
+    let gain = 0.5;
+    for (name, weight) in weights(DrawKind::Orthogonal, gain) {
+        let (_, rows, columns) = weight.dims3().unwrap();
+        let wide = match rows <= columns {
+            true => weight,
+            false => weight.transpose(1, 2).unwrap(),
+        };
+        let products = wide.matmul(&wide.transpose(1, 2).unwrap()).unwrap();
+        let one = Tensor::eye(rows.min(columns), DType::F32, &Device::Cpu).unwrap();
+        let one = (one * f64::from(gain * gain)).unwrap();
+        let one = one.broadcast_as(products.shape()).unwrap();
+        agree(&products, &one, 1e-5, name);
+    }
+    // Large, square and therefore nearly dependent.
+    let (mut g, x) = Graph::new(256);
+    g.conv(x, Conv::same("square", 256, 1));
+    let draw = Draw {
+        kind: DrawKind::Orthogonal,
+        gain: 1.,
+    };
+    let params = Params::seeded(&g.drawn(&draw), 1, &Device::Cpu).unwrap();
+    let square = params.get("square.weight").unwrap();
+    let square = square.reshape((256, 256)).unwrap();
+    let one = Tensor::eye(256, DType::F32, &Device::Cpu).unwrap();
+    agree(
+        &square.matmul(&square.t().unwrap()).unwrap(),
+        &one,
+        1e-5,
+        "square",
+    );
+    let mean = values(&square).iter().sum::<f32>() / 65536.;
+    assert!(
+        mean.abs() < 1e-3,
+        "every direction is equally likely: {mean}"
+    );
+}
+
+#[test]
+fn only_weights_of_convolutions_are_drawn_otherwise() {
+    let params = |graph: Graph| Params::seeded(&graph, 1, &Device::Cpu).unwrap();
+    let own = params(every_shape());
+    assert_eq!(every_shape().drawn(&Draw::default()), every_shape());
+    for kind in [DrawKind::Normal, DrawKind::Xavier, DrawKind::Orthogonal] {
+        let draw = Draw { kind, gain: 0.02 };
+        let drawn = params(every_shape().drawn(&draw));
+        let again = params(every_shape().drawn(&draw));
+        for (name, value) in drawn.values().unwrap() {
+            let is_weight = value.dims().len() == 4;
+            let same = values(&value) == values(own.get(&name).unwrap());
+            assert_eq!(same, !is_weight, "{kind:?} {name}");
+            assert_eq!(values(&value), values(again.get(&name).unwrap()), "{name}");
+        }
+        let norm = drawn.get("norm.weight").unwrap();
+        let mean = values(norm).iter().sum::<f32>() / 32.;
+        assert!((mean - 1.).abs() < 0.02, "{mean}");
+    }
+}
+
+#[test]
+fn a_way_to_draw_is_a_setting() {
+    let parsed = |value: Value| serde_json::from_value::<Draw>(value);
+    let draw = parsed(json!({ "kind": "orthogonal", "gain": 0.02 })).unwrap();
+    assert_eq!(draw.kind, DrawKind::Orthogonal);
+    assert_eq!(parsed(json!({})).unwrap().kind, DrawKind::Own);
+    let why = parsed(json!({ "kind": "he" })).unwrap_err().to_string();
+    assert!(why.contains("kaiming"), "{why}");
+    for gain in [0., -1., f32::NAN, f32::INFINITY] {
+        let draw = Draw { gain, ..draw };
+        assert!(matches!(draw.validate(), Err(Error::Usage(_))), "{gain}");
+    }
+    draw.validate().unwrap();
 }
 
 #[test]
@@ -507,15 +825,22 @@ fn the_default_model_is_bundled_and_says_what_it_is() {
     assert!(map.a.iter().chain(&map.b).all(|v| v.is_finite()));
 }
 
+/// Other than by default.
+const DECODING: Decoding = Decoding {
+    k: 0.25,
+    temperature: 0.5,
+};
+
 /// A model file of this kind with fresh parameters.
-fn file_of(arch: &Arch, color: &str) -> Vec<u8> {
-    let (_, params) = fresh(arch);
+fn file_of(kind: &Kind, color: &str) -> Vec<u8> {
+    let (_, params) = fresh(kind);
     let header = Header {
-        arch: arch.name.into(),
-        network: (arch.defaults)(),
+        arch: kind.arch.name.into(),
+        network: kind.settings.clone(),
         color: color.into(),
         size: 64,
         gain: 1.5,
+        decoding: DECODING,
         trained: json!({ "steps": 0 }),
         figures: Value::Null,
     };
@@ -525,19 +850,36 @@ fn file_of(arch: &Arch, color: &str) -> Vec<u8> {
 #[test]
 fn every_generator_comes_back_from_its_file() {
     let folder = tempfile::tempdir().unwrap();
-    for arch in ARCHS {
-        let path = folder.path().join(format!("{}.safetensors", arch.name));
-        let bytes = file_of(arch, COLOR);
+    for kind in kinds() {
+        let path = folder.path().join("model.safetensors");
+        let bytes = file_of(&kind, COLOR);
         std::fs::write(&path, &bytes).unwrap();
         let name = path.to_str().unwrap();
         assert!(net::is_model_name(name));
         let info = net::info(name).unwrap();
-        assert_eq!((&info.arch[..], info.size, info.gain), (arch.name, 64, 1.5));
-        assert_eq!(info.digest, checkpoint::digest(&bytes));
-        let model = net::load(name, &DeviceChoice::Cpu, Precision::F32).unwrap();
-        assert!(model.describe().contains(arch.name));
         assert_eq!(
-            file_of(arch, COLOR),
+            (&info.arch[..], info.size, info.gain),
+            (kind.arch.name, 64, 1.5)
+        );
+        assert_eq!(info.digest, checkpoint::digest(&bytes));
+        let classifies = kind.trunk().channels(kind.trunk().output()) == 261;
+        let said = info.to_string();
+        match classifies {
+            false => assert!(
+                info.decoding.is_none() && said.contains("regression"),
+                "{said}"
+            ),
+            true => assert!(
+                info.decoding == Some(DECODING)
+                    && said.contains("classification")
+                    && said.contains("k 0.25, temperature 0.5"),
+                "{said}"
+            ),
+        }
+        let model = net::load(name, &DeviceChoice::Cpu, Precision::F32).unwrap();
+        assert!(model.describe().contains(kind.arch.name));
+        assert_eq!(
+            file_of(&kind, COLOR),
             bytes,
             "the same model is the same file"
         );
@@ -556,10 +898,10 @@ fn a_wrong_file_is_refused_in_words() {
             Ok(_) => panic!("{name} was taken"),
         }
     };
-    let good = file_of(&ARCHS[1], COLOR);
+    let good = file_of(&kinds()[1], COLOR);
     assert!(refusal("text.safetensors", b"hello").contains("no safetensors file"));
     assert!(refusal("cut.safetensors", &good[..good.len() / 2]).contains("safetensors file"));
-    assert!(refusal("color.safetensors", &file_of(&ARCHS[1], "YUV")).contains("YUV"));
+    assert!(refusal("color.safetensors", &file_of(&kinds()[1], "YUV")).contains("YUV"));
     let foreign = Tensor::zeros(3, DType::F32, &Device::Cpu).unwrap();
     let foreign =
         checkpoint::serialize(&BTreeMap::from([("w".into(), foreign)]), "format", &"pt").unwrap();

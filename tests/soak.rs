@@ -8,13 +8,20 @@ mod common;
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::Path,
     process::Stdio,
+    sync::atomic::AtomicBool,
     thread,
     time::{Duration, Instant},
 };
 
+use autochrome::{
+    net::{ARCHS, DeviceChoice},
+    train::{self, Job, config},
+};
 use common::*;
+use image::{Rgb, RgbImage};
 
 /// Highest resident memory of a run in MiB, by the kernel's own mark.
 fn peak(source: &Path, output: &Path, model: &str) -> f64 {
@@ -196,4 +203,127 @@ fn the_whole_sample_in_colour() {
         assert_eq!(times(&output).len(), 240, "{container}");
         println!("{container}: {:.1} s", since.elapsed().as_secs_f64());
     }
+}
+
+/// Pictures whose colours no rule tells from their lightness, so that they must be learnt by heart.
+fn paint_pictures(folder: &Path, count: u32, side: u32) {
+    for i in 0..count {
+        let picture = RgbImage::from_fn(side, side, |x, y| {
+            let (u, v) = (x as f32 / side as f32, y as f32 / side as f32);
+            let wave = |f: f32, phase: f32| {
+                let turn = f * u * 5. + (f + 1.) * v * 4. + phase + i as f32;
+                (127.5 + 100. * turn.sin()) as u8
+            };
+            let k = (i % 4) as f32;
+            Rgb([wave(1. + k, 0.), wave(2., 2. + k), wave(0.5 + k, 4.)])
+        });
+        picture.save(folder.join(format!("w_{i}.png"))).unwrap();
+    }
+}
+
+/// Trains by a recipe with nothing held out; gives PSNR_ab on the pictures that it learnt from.
+fn learnt_by_heart(folder: &Path, arch: &str, settings: &[&str]) -> f64 {
+    let mut all = config::recipe("pix2pix").unwrap();
+    // The recipe's depth is that of a U-Net at 256 px, one less at 128; L1 is for heads that regress.
+    let network = match arch {
+        "unet" | "encoder-decoder" => r#"{"depth":7}"#,
+        "squeeze" | "lite" => r#"{"head":"regression"}"#,
+        _ => "{}",
+    };
+    let ours = [
+        format!("arch={arch}"),
+        format!("network={network}"),
+        "size=128".into(),
+        "held_out=0".into(),
+        "check_every=1000000".into(),
+        "epochs=null".into(),
+    ];
+    for setting in ours
+        .iter()
+        .map(String::as_str)
+        .chain(settings.iter().copied())
+    {
+        config::set(&mut all, setting).unwrap();
+    }
+    let config = config::parsed(all).unwrap();
+    let job = Job {
+        photos: vec![folder.join("photos")],
+        output: folder.join(format!("{arch}.safetensors")),
+        init: None,
+        device: DeviceChoice::Cpu,
+        resume: false,
+    };
+    let trained = train::run(&config, &job, &AtomicBool::new(false), &mut |_| ()).unwrap();
+    trained.validation.psnr_ab
+}
+
+/// The recipe pix2pix learns eight pictures by heart, whatever the generator.
+#[test]
+#[ignore = "a soak: most of an hour"]
+fn every_generator_learns_eight_pictures_by_heart() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("photos")).unwrap();
+    paint_pictures(&folder.path().join("photos"), 8, 160);
+    for arch in ARCHS {
+        let since = Instant::now();
+        let steps = format!("steps={STEPS_BY_HEART}");
+        let psnr = learnt_by_heart(folder.path(), arch.name, &[&steps]);
+        println!(
+            "{}: PSNR_ab {psnr:.2} dB after {STEPS_BY_HEART} steps, {:.0} s",
+            arch.name,
+            since.elapsed().as_secs_f64()
+        );
+        assert!(psnr > 35., "{}", arch.name);
+    }
+}
+
+/// Steps of the recipe pix2pix, one picture each, in which eight pictures are learnt by heart.
+const STEPS_BY_HEART: u64 = 3000;
+
+/// Memory of a run does not grow with its length.
+#[test]
+#[ignore = "a soak: minutes"]
+fn training_takes_no_more_memory_after_ten_thousand_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("photos")).unwrap();
+    paint_pictures(&folder.path().join("photos"), 8, 64);
+    let mut child = autochrome(["train", "--recipe", "fast", "--size", "32", "--batch", "2"])
+        .arg(folder.path().join("photos"))
+        .arg("-o")
+        .arg(folder.path().join("m.safetensors"))
+        .args([
+            "--steps",
+            "10000",
+            "--set",
+            "held_out=0.2",
+            "--set",
+            "check_every=1000",
+        ])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let peaks: Vec<(u64, u64)> = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map_while(Result::ok)
+        .filter_map(|line| {
+            let step = line.strip_prefix("step ")?.split(['/', ':']).next()?;
+            Some((step.parse().ok()?, resident(child.id())?))
+        })
+        .collect();
+    assert!(child.wait().unwrap().success());
+    let at = |step: u64| peaks.iter().find(|(s, _)| *s >= step).unwrap().1;
+    println!("resident MiB by step: {peaks:?}");
+    let (early, late) = (at(1500), peaks.last().unwrap().1);
+    assert!(
+        late as f64 <= 1.05 * early as f64,
+        "{early} MiB, then {late} MiB"
+    );
+}
+
+/// Resident memory of a process in MiB.
+fn resident(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / 1024)
 }

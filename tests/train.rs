@@ -1,55 +1,79 @@
-//! The trainer: it learns, it resumes exactly, it survives bad pictures; its objectives are what they say.
+//! The trainer: it learns, it resumes exactly, whatever is in use; it survives bad pictures and says what is wrong.
 
 use std::{
     fs,
     path::Path,
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
 };
 
 use autochrome::{
     Error,
     net::{self, DeviceChoice, Precision, checkpoint},
-    train::{
-        self, Config, Event, Job,
-        data::Split,
-        objective::{Attempt, OBJECTIVES, discriminator_loss},
-    },
+    train::{self, Config, Event, Job, config},
 };
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, Tensor};
 use image::{Rgb, RgbImage};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 #[path = "common/numbers.rs"]
 mod numbers;
 
-/// Pictures in which the lower, darker half is green and the upper, lighter half blue, in varying shades.
+/// Pictures of a bright sky, a dark meadow and a red ball somewhere, no two alike.
 fn draw_photos(folder: &Path, count: u32) {
     for i in 0..count {
+        let horizon = 10 + i * 7 % 13;
+        let (x0, y0) = (6 + i * 11 % 29, 6 + i * 5 % 21);
         let picture = RgbImage::from_fn(40, 32, |x, y| {
-            let shade = ((x * 7 + i * 13) % 40) as u8;
-            if y < 16 {
+            let shade = ((x * 3 + y * 5 + i * 13) % 40) as u8;
+            if (x.abs_diff(x0)).pow(2) + (y.abs_diff(y0)).pow(2) < 16 + i % 9 {
+                Rgb([200 + shade, 40 + shade, 40])
+            } else if y < horizon {
                 Rgb([120 + shade, 170 + shade, 210 + shade])
             } else {
                 Rgb([30 + shade, 80 + shade, 20 + shade])
             }
         });
-        picture.save(folder.join(format!("{i}.png"))).unwrap();
+        picture.save(folder.join(format!("p_{i}.png"))).unwrap();
     }
 }
 
-/// A tiny pix2pix with every part in use.
-fn tiny(steps: u64) -> Config {
-    Config {
-        network: json!({ "channels": 4, "depth": 3 }),
-        size: 16,
-        batch: 4,
+fn with(settings: Value) -> Config {
+    let Value::Object(settings) = settings else {
+        panic!("settings are an object")
+    };
+    config::parsed(settings).unwrap()
+}
+
+/// A tiny pix2pix with every part in use; `more` settings win.
+fn tiny(steps: u64, more: Value) -> Config {
+    let mut settings = json!({
+        "arch": "unet", "network": { "channels": 4, "depth": 3 },
+        "size": 16, "batch": 4, "steps": steps, "rate": 2e-4, "warmup": 2, "held_out": 0.1, "check_every": 1000,
+        "objectives": { "l1": 100, "gan": 1 },
+        "critic": { "network": { "channels": 8, "receptive": 16 } },
+    });
+    let (Some(settings_), Value::Object(more)) = (settings.as_object_mut(), more) else {
+        panic!("settings are an object")
+    };
+    settings_.extend(more);
+    with(settings)
+}
+
+/// The default generator, small and with everything that it learns by.
+fn tiny_lite(steps: u64) -> Config {
+    tiny(
         steps,
-        warmup: 2,
-        critic: serde_json::from_value(json!({ "channels": 8, "layers": 1 })).unwrap(),
-        held_out: 0.1,
-        check_every: 1000,
-        ..Config::default()
-    }
+        json!({
+            "arch": "lite", "network": { "cut": true }, "size": 64,
+            "objectives": {
+                "cross-entropy": 0.5, "cross-entropy-rebalanced": 0.5, "huber": 0.3, "stability": 0.1,
+                "colourfulness": 0.1,
+            },
+        }),
+    )
 }
 
 fn job(folder: &Path, name: &str, resume: bool) -> Job {
@@ -73,19 +97,65 @@ fn never() -> AtomicBool {
     AtomicBool::new(false)
 }
 
-/// As [`tiny`] with batch norms, whose statistics move as well.
-fn tiny_lite(steps: u64) -> Config {
-    Config {
-        arch: "lite".into(),
-        network: json!({}),
-        size: 64,
-        ..tiny(steps)
+/// Trains from the beginning and expects it to be done.
+fn train(config: &Config, job: &Job) -> train::Trained {
+    train::run(config, job, &never(), &mut |_| ()).unwrap()
+}
+
+/// Why it cannot be trained.
+fn refusal(config: &Config, job: &Job) -> Error {
+    train::run(config, job, &never(), &mut |_| ()).unwrap_err()
+}
+
+/// The newest checkpoint's files by name.
+fn newest(run: &Path) -> Vec<(String, Vec<u8>)> {
+    let folders = fs::read_dir(run.join("checkpoints")).unwrap();
+    let newest = folders.map(|f| f.unwrap().path()).max().unwrap();
+    let files = fs::read_dir(&newest).unwrap().map(|f| f.unwrap().path());
+    let mut files: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
+        .map(|path| {
+            (
+                path.file_name().unwrap().to_str().unwrap().into(),
+                fs::read(&path).unwrap(),
+            )
+        })
+        .collect();
+    files.sort();
+    assert!(!files.is_empty());
+    files
+}
+
+/// The tensors of one part of the newest checkpoint.
+fn part(run: &Path, part: &str) -> Vec<(String, Vec<f32>)> {
+    let mut tensors = Vec::new();
+    for (name, bytes) in newest(run) {
+        if name.starts_with(part) {
+            tensors.extend(checkpoint::tensors(&bytes, &name, &Device::Cpu).unwrap());
+        }
     }
+    assert!(!tensors.is_empty(), "no part {part}");
+    let values = |t: Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    tensors
+        .into_iter()
+        .map(|(name, t)| (name, values(t)))
+        .collect()
 }
 
 #[test]
 fn resuming_equals_never_having_stopped_bit_for_bit() {
-    for (config, half) in [(tiny(6), 3), (tiny_lite(4), 2)] {
+    let hinge = json!({
+        "critic": { "loss": "hinge", "network": { "channels": 8, "receptive": 16, "norm": "spectral" } },
+        "grow": [{ "size": 8, "batch": 8, "until": 0.5 }],
+        "accumulate": 2,
+        "ema": 0.9,
+    });
+    let configs = [
+        (tiny(6, json!({})), 3),
+        (tiny(6, hinge), 4),
+        (tiny_lite(4), 2),
+    ];
+    for (config, half) in configs {
         let folder = photos(30);
         let run = |name: &str, resume, stop: &AtomicBool, tell: &mut dyn FnMut(Event)| {
             let job = job(folder.path(), name, resume);
@@ -94,7 +164,7 @@ fn resuming_equals_never_having_stopped_bit_for_bit() {
         run("whole.safetensors", false, &never(), &mut |_| ());
         let stop = never();
         let mut stop_half_way = |event: Event| {
-            if matches!(event, Event::Step { step, .. } if step == half) {
+            if matches!(event, Event::Step(s) if s.step == half) {
                 stop.store(true, Ordering::Relaxed);
             }
         };
@@ -104,17 +174,80 @@ fn resuming_equals_never_having_stopped_bit_for_bit() {
         );
         let steps = run("parts.safetensors", true, &never(), &mut |_| ());
         assert_eq!(steps, config.steps);
-        let same = |file: &str| {
-            let of = |name: &str| fs::read(folder.path().join(file.replace("NAME", name))).unwrap();
-            assert!(
-                of("whole") == of("parts"),
-                "{}: {file} differs",
-                config.arch
-            );
-        };
-        same("NAME.run/state.safetensors");
-        same("NAME.safetensors");
+        let [whole, parts] = ["whole", "parts"].map(|name| folder.path().join(name));
+        let [a, b] = [&whole, &parts].map(|name| newest(&name.with_extension("run")));
+        for ((name, a), (_, b)) in a.iter().zip(&b) {
+            assert!(a == b, "{}: {name} differs", config.arch);
+        }
+        assert_eq!(a.len(), b.len());
+        let [a, b] =
+            [&whole, &parts].map(|name| fs::read(name.with_extension("safetensors")).unwrap());
+        assert!(a == b, "{}: the model differs", config.arch);
     }
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_moment_ends_as_one_that_was_not() {
+    let folder = photos(30);
+    let run = |name: &str, resume: bool| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_autochrome"));
+        command
+            .arg("train")
+            .arg(folder.path().join("photos"))
+            .arg("-o")
+            .arg(folder.path().join(name))
+            .args([
+                "--arch", "unet", "--size", "16", "--batch", "4", "--steps", "60",
+            ])
+            .args([
+                "--checkpoint-every",
+                "2",
+                "--threads",
+                "1",
+                "--device",
+                "cpu",
+            ])
+            .args([
+                "--set",
+                r#"network={"channels":4,"depth":3}"#,
+                "--set",
+                "held_out=0.1",
+            ])
+            .args([
+                "--set",
+                r#"objectives={"l1":1,"gan":0.1}"#,
+                "--set",
+                "check_every=50",
+            ])
+            .args(["--set", r#"critic.network={"channels":8,"receptive":16}"#])
+            .args(if resume { &["--resume"][..] } else { &[] })
+            .env("XDG_CACHE_HOME", folder.path())
+            .stderr(Stdio::null());
+        command
+    };
+    assert!(run("whole.safetensors", false).status().unwrap().success());
+    let checkpoints = folder.path().join("killed.run/checkpoints");
+    for attempt in 0..3 {
+        let mut child = run("killed.safetensors", true).spawn().unwrap();
+        // As soon as there is a checkpoint more, and then a little later each time.
+        let newest = || {
+            let folders = fs::read_dir(&checkpoints).ok()?;
+            folders.filter_map(|f| Some(f.ok()?.file_name())).max()
+        };
+        let (before, start) = (newest(), Instant::now());
+        while newest() == before && start.elapsed() < Duration::from_secs(20) {
+            if child.try_wait().unwrap().is_some() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        thread::sleep(Duration::from_millis(9 * attempt));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(run("killed.safetensors", true).status().unwrap().success());
+    let model = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    assert!(model("killed.safetensors") == model("whole.safetensors"));
 }
 
 #[test]
@@ -139,35 +272,55 @@ fn a_run_for_another_process() {
     };
     let folder = photos(20);
     let mut states = Vec::new();
-    let configs = [
-        tiny(3),
-        tiny_lite(2),
-        Config {
-            bf16: true,
-            ..tiny(2)
-        },
-    ];
-    for (i, config) in configs.iter().enumerate() {
+    let bf16 = tiny(2, json!({ "bf16": true }));
+    for (i, config) in [tiny(3, json!({})), tiny_lite(2), bf16].iter().enumerate() {
         let job = job(folder.path(), &format!("{i}.safetensors"), false);
-        train::run(config, &job, &never(), &mut |_| ()).unwrap();
-        states.extend(fs::read(job.folder().join("state.safetensors")).unwrap());
+        train(config, &job);
+        for (_, bytes) in newest(&job.folder()) {
+            states.extend(bytes);
+        }
     }
     fs::write(path, states).unwrap();
 }
 
 #[test]
+fn a_batch_worked_through_in_rounds_teaches_the_same() {
+    let folder = photos(20);
+    let weights = |accumulate: usize, name: &str| {
+        // No dropout, no batch norms: nothing in a part depends on which part it is.
+        let config = tiny(
+            3,
+            json!({
+                "network": { "channels": 4, "depth": 3, "dropout": 0, "norm": "group" },
+                "batch": 8, "shards": 2, "accumulate": accumulate,
+                "critic": { "network": { "channels": 8, "receptive": 16, "norm": "none" } },
+            }),
+        );
+        let job = job(folder.path(), name, false);
+        train(&config, &job);
+        part(&job.folder(), "weights")
+    };
+    let (once, rounds) = (weights(1, "a.safetensors"), weights(4, "b.safetensors"));
+    for ((name, a), (_, b)) in once.iter().zip(&rounds) {
+        let apart = a
+            .iter()
+            .zip(b)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0., f32::max);
+        assert!(apart < 1e-5, "{name}: {apart}");
+    }
+}
+
+#[test]
 fn a_run_learns_and_its_model_loads() {
     let folder = photos(40);
-    let config = Config {
-        objectives: [("l1".to_owned(), 1.)].into(),
-        rate: 3e-3,
-        ema: 0.9,
-        film_stocks: false,
-        ..tiny(60)
-    };
+    let config = tiny(
+        60,
+        json!({ "objectives": { "l1": 1 }, "rate": 3e-3, "ema": 0.9, "augment": { "film": 0 } }),
+    );
     let mut losses = Vec::new();
     let mut note = |event: Event| {
-        if let Event::Step { losses: all, .. } = event {
+        if let Event::Step(train::Step { losses: all, .. }) = event {
             losses.push(all[0].1);
         }
     };
@@ -179,15 +332,98 @@ fn a_run_learns_and_its_model_loads() {
         losses[0],
         losses[59]
     );
-    assert!(job.folder().join("sheet-000060.png").exists());
-    assert!(
-        fs::read_to_string(job.folder().join("log.csv"))
-            .unwrap()
-            .contains("ciede2000")
-    );
+    for file in ["sheet-000060.png", "curves.png", "config.json"] {
+        assert!(job.folder().join(file).exists(), "{file}");
+    }
+    let metrics = fs::read_to_string(job.folder().join("metrics.csv")).unwrap();
+    assert!(metrics.contains("ciede2000"), "{metrics}");
     let name = job.output.to_str().unwrap();
     assert_eq!(net::info(name).unwrap().trained["settings"]["size"], 16);
     net::load(name, &DeviceChoice::Cpu, Precision::F32).unwrap();
+}
+
+#[test]
+fn who_learns_when() {
+    let folder = photos(20);
+    let drawn = |name: &str, more: Value| {
+        let job = job(folder.path(), name, false);
+        let config = tiny(1, more);
+        train(&config, &job);
+        let run = job.folder();
+        // Statistics move with every picture seen, whatever the rate.
+        let mut weights = part(&run, "weights");
+        weights.retain(|(name, _)| !name.contains("running_"));
+        (weights, part(&run, "critic-00"))
+    };
+    let plain = drawn("plain.safetensors", json!({}));
+    // At step 0 of 1 the discriminator is alone for the second half; it must be drawn the same as ever.
+    let alone =
+        json!({ "loss": "hinge", "network": { "channels": 8, "receptive": 16 }, "alone": 0.9 });
+    let alone = drawn("alone.safetensors", json!({ "critic": alone }));
+    let still = json!({ "network": { "channels": 8, "receptive": 16 }, "gate": 1e9 });
+    let gated = drawn("gated.safetensors", json!({ "critic": still, "rate": 0.0 }));
+    assert!(
+        plain.0 != gated.0 && plain.1 != gated.1,
+        "a step moves both"
+    );
+    assert!(alone.0 == gated.0, "alone: the generator stays");
+    assert!(alone.1 != gated.1, "alone: the discriminator learns");
+    let gate = json!({ "network": { "channels": 8, "receptive": 16 }, "gate": 1e9 });
+    let gate = drawn("gate.safetensors", json!({ "critic": gate }));
+    assert!(gate.0 != gated.0, "gate: the generator learns");
+    assert!(gate.1 == gated.1, "gate: the discriminator stays");
+}
+
+#[test]
+fn statistics_settle_and_given_weights_stay_frozen() {
+    let folder = photos(20);
+    let start = job(folder.path(), "start.safetensors", false);
+    let group = json!({ "arch": "lite", "network": { "cut": true }, "size": 64, "objectives": { "huber": 1 } });
+    train(&tiny(1, group.clone()), &start);
+    let from = Job {
+        init: Some(start.output.to_str().unwrap().to_owned()),
+        ..job(folder.path(), "frozen.safetensors", false)
+    };
+    let mut more = group;
+    more["frozen"] = json!(100);
+    more["settle"] = json!(1);
+    train(&tiny(2, more), &from);
+    let (before, after) = (
+        net::open(start.output.to_str().unwrap()).unwrap().tensors,
+        part(&from.folder(), "weights"),
+    );
+    for (name, values) in after {
+        let before = before[&name].to_dtype(candle_core::DType::F32).unwrap();
+        let before = before.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(before == values, "{name} moved");
+    }
+}
+
+#[test]
+fn minutes_and_epochs_become_steps_once() {
+    let folder = photos(40);
+    let epochs = job(folder.path(), "epochs.safetensors", false);
+    let trained = train(&tiny(9999, json!({ "epochs": 2 })), &epochs);
+    let config: Value =
+        serde_json::from_slice(&fs::read(epochs.folder().join("config.json")).unwrap()).unwrap();
+    let photos = config.to_string();
+    assert!(
+        (8..=20).contains(&trained.steps),
+        "{} steps: {photos}",
+        trained.steps
+    );
+    let minutes = job(folder.path(), "minutes.safetensors", false);
+    let start = Instant::now();
+    let trained = train(&tiny(9999, json!({ "minutes": 0.1 })), &minutes);
+    let seconds = start.elapsed().as_secs_f64();
+    assert!(
+        trained.steps > 1 && seconds < 60.,
+        "{} steps in {seconds} s",
+        trained.steps
+    );
+    let again = job(folder.path(), "minutes.safetensors", true);
+    let resumed = train(&tiny(9999, json!({ "minutes": 0.1 })), &again);
+    assert_eq!(resumed.steps, trained.steps, "the length was decided once");
 }
 
 #[test]
@@ -195,113 +431,57 @@ fn a_run_starts_from_a_model_of_its_own_kind_only() {
     let folder = photos(20);
     let folder = folder.path();
     let first = job(folder, "first.safetensors", false);
-    train::run(&tiny(1), &first, &never(), &mut |_| ()).unwrap();
+    train(&tiny(1, json!({})), &first);
     let from_first = |name| Job {
-        init: Some(first.output.clone()),
+        init: Some(first.output.to_str().unwrap().to_owned()),
         ..job(folder, name, false)
     };
-    train::run(
-        &tiny(1),
-        &from_first("second.safetensors"),
-        &never(),
-        &mut |_| (),
-    )
-    .unwrap();
-    let squeeze = Config {
-        arch: "squeeze".into(),
-        size: 32,
-        network: json!({}),
-        ..tiny(1)
-    };
-    let error = train::run(
-        &squeeze,
-        &from_first("third.safetensors"),
-        &never(),
-        &mut |_| (),
-    )
-    .unwrap_err();
+    train(&tiny(1, json!({})), &from_first("second.safetensors"));
+    let squeeze = tiny(1, json!({ "arch": "squeeze", "size": 32, "network": {} }));
+    let error = refusal(&squeeze, &from_first("third.safetensors"));
     assert!(
         matches!(error, Error::Model { .. }) && error.to_string().contains("unet"),
         "{error}"
     );
 }
 
-/// Needs the ImageNet weights, which are no part of the repository.
 #[test]
-fn the_encoder_starts_from_imagenet() {
-    let weights =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/weights/squeezenet-v1.0.safetensors");
-    if !weights.exists() {
-        println!("skipped: {} is not there", weights.display());
-        return;
-    }
+fn the_default_model_can_be_fine_tuned() {
     let folder = photos(20);
-    let config = Config {
-        arch: "squeeze".into(),
-        network: json!({}),
-        objectives: [("huber".to_owned(), 1.)].into(),
-        ..tiny(1)
-    };
+    let mut settings: Map<String, Value> = config::recipe("finetune").unwrap();
+    settings.extend(train::settings_of("default").unwrap());
+    for setting in ["steps=2", "minutes=null", "batch=2", "check_photos=2"] {
+        config::set(&mut settings, setting).unwrap();
+    }
+    let config = config::parsed(settings).unwrap();
     let job = Job {
-        init: Some(weights),
-        ..job(folder.path(), "m.safetensors", false)
+        init: Some("default".into()),
+        ..job(folder.path(), "mine.safetensors", false)
     };
-    train::run(&config, &job, &never(), &mut |_| ()).unwrap();
-    let state = fs::read(job.folder().join("state.safetensors")).unwrap();
-    let state = checkpoint::tensors(&state, "state", &Device::Cpu).unwrap();
-    // The original's own numbers, as songhan's file has them: fire2's weights are taken over as they are.
-    let weight = state["generator/fire2.squeeze.weight"]
-        .flatten_all()
-        .unwrap()
-        .to_vec1::<f32>()
-        .unwrap();
-    let spread = (weight.iter().map(|w| w * w).sum::<f32>() / weight.len() as f32).sqrt();
-    assert!((0.01..1.).contains(&spread), "{spread}");
-    assert_eq!(state["generator/conv1.weight"].dims(), [96, 1, 7, 7]);
+    let trained = train(&config, &job);
+    assert_eq!(trained.steps, 2);
+    let [ours, theirs] =
+        [job.output.to_str().unwrap(), "default"].map(|name| net::info(name).unwrap());
+    assert_eq!((ours.arch, ours.size), (theirs.arch, theirs.size));
 }
 
 #[test]
 fn an_earlier_run_is_neither_overwritten_nor_resumed_with_other_settings() {
     let folder = photos(20);
-    let folder = folder.path();
-    train::run(
-        &tiny(1),
-        &job(folder, "m.safetensors", false),
-        &never(),
-        &mut |_| (),
-    )
-    .unwrap();
-    let again = train::run(
-        &tiny(1),
-        &job(folder, "m.safetensors", false),
-        &never(),
-        &mut |_| (),
-    );
-    assert!(matches!(&again, Err(Error::Train(why)) if why.contains("--resume")));
-    let other = Config {
-        rate: 1e-5,
-        ..tiny(2)
-    };
-    let other = train::run(
-        &other,
-        &job(folder, "m.safetensors", true),
-        &never(),
-        &mut |_| (),
-    );
-    assert!(matches!(&other, Err(Error::Train(why)) if why.contains("other settings")));
-}
-
-#[test]
-fn a_run_resumes_with_more_or_less_memory_for_photographs() {
-    let folder = photos(20);
     let job = |resume| job(folder.path(), "m.safetensors", resume);
-    train::run(&tiny(1), &job(false), &never(), &mut |_| ()).unwrap();
-    let other = Config {
-        cache_mb: 0,
-        ..tiny(2)
-    };
-    let trained = train::run(&other, &job(true), &never(), &mut |_| ()).unwrap();
-    assert_eq!(trained.steps, 2);
+    train(&tiny(1, json!({})), &job(false));
+    let again = refusal(&tiny(1, json!({})), &job(false));
+    assert!(
+        matches!(&again, Error::Train(why) if why.contains("--resume")),
+        "{again}"
+    );
+    let other = refusal(&tiny(2, json!({ "rate": 1e-5 })), &job(true));
+    assert!(
+        matches!(&other, Error::Train(why) if why.contains("another rate")),
+        "{other}"
+    );
+    let more_memory = tiny(2, json!({ "cache_mb": 0 }));
+    assert_eq!(train(&more_memory, &job(true)).steps, 2);
 }
 
 #[test]
@@ -309,238 +489,76 @@ fn corrupt_pictures_are_skipped_and_named() {
     let folder = photos(30);
     let bad = folder.path().join("photos/bad.jpg");
     fs::write(&bad, b"this is no picture").unwrap();
-    // A whole header with half the pixels missing: it is found out only when it is decoded.
-    let cut = folder.path().join("photos/cut.png");
-    let whole = fs::read(folder.path().join("photos/0.png")).unwrap();
-    fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
-    let config = Config {
-        held_out: 0.02,
-        ..tiny(20)
-    };
     let mut warnings = String::new();
     let mut note = |event: Event| {
         if let Event::Warning(line) = event {
             warnings += &line;
         }
     };
-    let trained = train::run(
-        &config,
-        &job(folder.path(), "m.safetensors", false),
-        &never(),
-        &mut note,
-    )
-    .unwrap();
+    let job = job(folder.path(), "m.safetensors", false);
+    let trained = train::run(&tiny(2, json!({})), &job, &never(), &mut note).unwrap();
     assert!(warnings.contains("bad.jpg"), "{warnings}");
-    assert!(trained.skipped.contains(&bad), "{:?}", trained.skipped);
-    assert!(trained.skipped.contains(&cut), "{:?}", trained.skipped);
-}
-
-#[test]
-fn a_folder_without_pictures_is_an_error_that_names_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let error = Split::scan(&[folder.path().to_owned()], 0.1, 1).unwrap_err();
+    let names: Vec<_> = trained.skipped.iter().map(|(name, _)| name).collect();
     assert!(
-        matches!(&error, Error::Train(why) if why.contains(folder.path().to_str().unwrap())),
-        "{error}"
+        names.iter().any(|name| name.contains("bad.jpg")),
+        "{names:?}"
     );
 }
 
 #[test]
-fn the_split_depends_on_content_and_seed_not_on_names() {
-    let folder = photos(60);
-    let photos = folder.path().join("photos");
-    let contents = |seed| {
-        let split = Split::scan(std::slice::from_ref(&photos), 0.2, seed).unwrap();
-        assert!(!split.test.is_empty() && !split.validation.is_empty());
-        let mut test: Vec<_> = split
-            .test
-            .iter()
-            .map(|path| fs::read(path).unwrap())
-            .collect();
-        test.sort();
+fn what_cannot_go_together_is_refused_in_words() {
+    let folder = photos(20);
+    let critic =
+        |receptive| json!({ "critic": { "network": { "channels": 8, "receptive": receptive } } });
+    for (more, word) in [
+        (critic(70), "receptive"),
+        (json!({ "size": 20 }), "multiple of 8"),
         (
-            test,
-            split.train.len() + split.validation.len() + split.test.len(),
-        )
-    };
-    let before = contents(1);
-    for i in 0..60 {
-        fs::rename(
-            photos.join(format!("{i}.png")),
-            photos.join(format!("renamed-{:03}.png", 100 - i)),
-        )
-        .unwrap();
-    }
-    fs::copy(photos.join("renamed-100.png"), photos.join("copy.png")).unwrap();
-    assert_eq!(contents(1), before, "renaming and copying change nothing");
-    assert_ne!(contents(2).0, before.0);
-}
-
-#[test]
-fn settings_out_of_range_are_refused_by_name() {
-    let wrong = [
-        (
-            Config {
-                batch: 3,
-                ..tiny(1)
-            },
-            "batch",
+            json!({ "objectives": { "cross-entropy": 1 } }),
+            "network.head=classification",
         ),
-        (
-            Config {
-                held_out: 0.6,
-                ..tiny(1)
-            },
-            "held_out",
-        ),
-        (
-            Config {
-                objectives: [("l3".to_owned(), 1.)].into(),
-                ..tiny(1)
-            },
-            "l3",
-        ),
-        (
-            Config {
-                smallest_crop: 0.,
-                ..tiny(1)
-            },
-            "smallest_crop",
-        ),
-        (
-            Config {
-                cache_mb: usize::MAX,
-                ..tiny(1)
-            },
-            "cache_mb",
-        ),
-    ];
-    for (config, name) in wrong {
-        let error = config.validate().unwrap_err();
+        (json!({ "objectives": { "perceptual": 1 } }), "features"),
+    ] {
+        let error = refusal(&tiny(1, more), &job(folder.path(), "m.safetensors", false));
         assert!(
-            matches!(&error, Error::Usage(why) if why.contains(name)),
+            matches!(&error, Error::Usage(why) if why.contains(word)),
             "{error}"
         );
+        assert!(!folder.path().join("m.safetensors").exists());
     }
-    Config::default().validate().unwrap();
 }
 
 #[test]
-fn a_discriminator_that_is_too_deep_for_the_size_is_refused() {
+fn models_of_one_kind_have_a_mean() {
     let folder = photos(20);
-    let config = Config {
-        critic: serde_json::from_value(json!({ "channels": 8, "layers": 3 })).unwrap(),
-        ..tiny(1)
-    };
-    let error = train::run(
-        &config,
-        &job(folder.path(), "m.safetensors", false),
-        &never(),
-        &mut |_| (),
-    )
-    .unwrap_err();
-    assert!(
-        matches!(&error, Error::Usage(why) if why.contains("fewer layers")),
-        "{error}"
-    );
-}
-
-#[test]
-fn the_rate_rises_holds_and_falls_to_zero() {
-    let config = Config {
-        rate: 1.,
-        warmup: 10,
-        constant: 0.5,
-        steps: 100,
-        ..Config::default()
-    };
-    let rates = [0, 4, 9, 30, 50, 75, 99].map(|step| (config.rate_at(step) * 100.).round());
-    assert_eq!(rates, [10., 50., 100., 100., 100., 50., 2.]);
-}
-
-fn attempt(ab: &Tensor) -> Attempt {
-    let truth = Tensor::new(
-        &[[[[0.1f32, -0.4], [0.02, 0.3], [0.0, -0.2]]]],
-        &Device::Cpu,
-    )
-    .unwrap();
-    // Any smooth function of ab stands for the discriminator.
-    let logits = Some((ab * 3.).unwrap());
-    Attempt {
-        ab: ab.clone(),
-        truth,
-        logits,
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for (name, seed) in [("a.safetensors", 1), ("b.safetensors", 2)] {
+        train(
+            &tiny(1, json!({ "seed": seed })),
+            &job(folder.path(), name, false),
+        );
     }
-}
-
-#[test]
-fn every_objective_agrees_with_finite_differences() {
-    let start = [0.25f32, -0.1, 0.05, -0.3, 0.07, -0.55];
-    let tensor = |values: &[f32]| Tensor::from_slice(values, (1, 1, 3, 2), &Device::Cpu).unwrap();
-    for objective in OBJECTIVES {
-        let value = |values: &[f32]| {
-            (objective.loss)(&attempt(&tensor(values)))
-                .unwrap()
-                .to_scalar::<f32>()
-                .unwrap()
-        };
-        let var = Var::from_tensor(&tensor(&start)).unwrap();
-        let grads = (objective.loss)(&attempt(var.as_tensor()))
-            .unwrap()
-            .backward()
-            .unwrap();
-        let grads = grads
-            .get(&var)
-            .unwrap()
-            .flatten_all()
-            .unwrap()
-            .to_vec1::<f32>()
-            .unwrap();
-        for i in 0..start.len() {
-            let at = |step: f32| {
-                let mut values = start;
-                values[i] += step;
-                value(&values)
-            };
-            let slope = (at(1e-2) - at(-1e-2)) / 2e-2;
-            assert!(
-                (slope - grads[i]).abs() < 2e-3,
-                "{} at {i}: {} by differences {slope}",
-                objective.name,
-                grads[i]
-            );
-        }
-    }
-}
-
-#[test]
-fn objectives_are_what_a_hand_computes() {
-    let zero = Tensor::zeros((1, 1, 3, 2), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let models = [(path("a.safetensors"), 1.), (path("b.safetensors"), 3.)];
+    train::merge(&models, Path::new(&path("mean.safetensors"))).unwrap();
     let value = |name: &str| {
-        let objective = OBJECTIVES.iter().find(|o| o.name == name).unwrap();
-        (objective.loss)(&attempt(&zero))
-            .unwrap()
-            .to_scalar::<f32>()
-            .unwrap()
+        let tensors = net::open(&path(name)).unwrap().tensors;
+        let (_, tensor) = tensors
+            .iter()
+            .find(|(name, _)| name.ends_with("weight"))
+            .unwrap();
+        let tensor = tensor.to_dtype(candle_core::DType::F32).unwrap();
+        tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]
     };
-    // |truth| is 0.1, 0.4, 0.02, 0.3, 0, 0.2.
-    assert!((value("l1") - 1.02 / 6.).abs() < 1e-6);
-    // Huber, beta 0.1: 0.05 + 0.35 + 0.002 + 0.25 + 0 + 0.15.
-    assert!((value("huber") - 0.802 / 6.).abs() < 1e-6);
-    // -log sigma(0) = log 2.
-    assert!((value("gan") - 2f32.ln()).abs() < 1e-6);
-}
-
-#[test]
-fn the_discriminators_loss_is_stable_and_right() {
-    let logits = |v: f32| Tensor::full(v, (2, 3, 3, 1), &Device::Cpu).unwrap();
-    let loss = |real, fake| {
-        discriminator_loss(&logits(real), &logits(fake))
-            .unwrap()
-            .to_scalar::<f32>()
-            .unwrap()
-    };
-    assert!((loss(0., 0.) - 2f32.ln()).abs() < 1e-6);
-    assert_eq!(loss(200., -200.), 0.);
-    assert!((loss(-200., 200.) - 200.).abs() < 1e-3);
+    let (a, b, mean) = (
+        value("a.safetensors"),
+        value("b.safetensors"),
+        value("mean.safetensors"),
+    );
+    assert!(
+        (0.25 * a + 0.75 * b - mean).abs() <= 2e-3 * mean.abs().max(0.01),
+        "{a} {b} {mean}"
+    );
+    let other = [(path("a.safetensors"), 1.), ("default".to_owned(), 1.)];
+    let error = train::merge(&other, Path::new(&path("no.safetensors"))).unwrap_err();
+    assert!(error.to_string().contains("one kind"), "{error}");
 }

@@ -1,55 +1,208 @@
-//! `autochrome eval`: how good a model is on photographs that it was not trained on.
+//! `autochrome eval`: how good models are on photographs and films that they were not trained on.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Serialize;
 
+use super::Ui;
 use crate::{
-    error::{Error, Result},
-    eval::{self, EvalOptions},
+    error::{Error, Result, shown},
+    eval::{
+        self, EvalOptions,
+        calibrate::{self, Limits},
+        page::page,
+    },
     net::{self, DeviceChoice, Precision},
+    train::journal::publish,
 };
+
+const EXAMPLES: &str = "\
+Examples:
+  autochrome eval ~/photos                        the bundled model on photographs that it has not seen
+  autochrome eval ~/photos --model a.safetensors --model b.safetensors --report compared.html
+  autochrome eval ~/photos --features squeezenet.safetensors --count 1000
+  autochrome eval holiday.mp4 --frames 100        a film in colour, whose colour the model does not see
+  autochrome eval ~/other-photos --all --json     photographs that no model has learnt from
+  autochrome eval ~/photos --model a.safetensors --calibrate -o b.safetensors";
+
+/// How SFD can be had, for those who go without.
+const NO_FEATURES: &str = "SFD is left out: it needs the weights of ImageNet SqueezeNet v1.0, which are not part of \
+    autochrome (github.com/forresti/SqueezeNet); convert them to safetensors with names such as conv1.weight and \
+    fire2.squeeze.weight, and give the file with --features";
+
+/// Fewest photographs for an SFD that can be quoted.
+const ENOUGH: usize = 500;
 
 /// Flags of `eval`.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub struct EvalArgs {
-    /// Folders of colour photographs; of those that the model learnt from, only the part held out for test is used
-    #[arg(required = true)]
-    photos: Vec<PathBuf>,
-    /// A bundled model or a .safetensors file
-    #[arg(long, value_name = "NAME|FILE", default_value = net::DEFAULT_MODEL)]
-    model: String,
+    /// Folders of photographs and films in colour, single photographs, and films; of what a model learnt from, only
+    /// the part held out for test is used. A film that is named is judged as a film, of those in folders some frames
+    /// as photographs
+    #[arg(required = true, value_name = "FOLDER|PHOTO|FILM")]
+    inputs: Vec<PathBuf>,
+    /// A bundled model or a .safetensors file; give it several times to compare
+    #[arg(long = "model", value_name = "NAME|FILE", default_value = net::DEFAULT_MODEL)]
+    models: Vec<String>,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
     /// auto, f32 or bf16: the network's numbers on a CPU; auto takes bf16 where the CPU multiplies such numbers
     #[arg(long, value_name = "NUMBERS", default_value = "auto")]
     precision: Precision,
+    /// Weights of ImageNet SqueezeNet v1.0 (.safetensors), for SFD
+    #[arg(long, value_name = "FILE")]
+    features: Option<PathBuf>,
+    /// At most so many photographs, every source its share [with --calibrate: 500 where not given]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    count: Option<u32>,
+    /// Every photograph, not only the test part: for those that no model has learnt from
+    #[arg(long, conflicts_with = "calibrate")]
+    all: bool,
+    /// At most so many frames of each film, from its start
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    frames: u32,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Write one self-contained page with the figures and the pictures
+    #[arg(long, value_name = "FILE.html", conflicts_with = "calibrate")]
+    report: Option<PathBuf>,
+    /// Choose how the model's colours are decoded (prior correction k and temperature T of a classification, and
+    /// gain), on the validation part: least SFD (without --features: least CIEDE2000) within the limits
+    #[arg(long)]
+    calibrate: bool,
+    /// With --calibrate: write the model with the chosen setting
+    #[arg(short, long, value_name = "FILE", requires = "calibrate")]
+    output: Option<PathBuf>,
+    /// With --calibrate: largest CIEDE2000 [default: 0.3 below grey's]
+    #[arg(long, value_name = "VALUE", requires = "calibrate")]
+    max_de00: Option<f64>,
+    /// With --calibrate: least colourfulness, as a part of the truth's
+    #[arg(
+        long,
+        value_name = "RATIO",
+        default_value_t = 0.8,
+        requires = "calibrate"
+    )]
+    min_cf: f64,
+    /// With --calibrate: largest colourfulness, as a part of the truth's
+    #[arg(
+        long,
+        value_name = "RATIO",
+        default_value_t = 1.0,
+        requires = "calibrate"
+    )]
+    max_cf: f64,
 }
 
 impl EvalArgs {
-    /// Prints the figures of the model, of grey and of a constant mean colour.
+    /// Prints the figures of the models, of grey and of a constant mean colour, or calibrates.
     ///
     /// # Errors
-    /// As [`eval::run`].
-    pub fn run(self) -> Result<()> {
-        let report = eval::run(&EvalOptions {
-            photos: self.photos,
-            model: self.model,
+    /// As [`eval::run`] and [`calibrate::run`]; the report or the model cannot be written.
+    pub fn run(self, ui: &Ui) -> Result<()> {
+        let options = EvalOptions {
+            inputs: self.inputs.clone(),
+            models: self.models.clone(),
             device: self.device,
             precision: self.precision,
+            features: self.features.clone(),
+            count: self.count.map(|count| count as usize),
+            all: self.all,
+            frames: self.frames as usize,
+        };
+        if self.features.is_none() && !self.json {
+            ui.say(NO_FEATURES);
+        }
+        match self.calibrate {
+            true => self.calibrate(&options, ui),
+            false => self.compare(&options, ui),
+        }
+    }
+
+    fn compare(&self, options: &EvalOptions, ui: &Ui) -> Result<()> {
+        let mut counter = ui.counter();
+        let report = eval::run(options, &mut |what, done, of| counter.at(what, done, of))?;
+        let page = match &self.report {
+            None => None,
+            Some(path) => {
+                let page = page(&report, options, &mut |what, done, of| {
+                    counter.at(what, done, of)
+                });
+                Some((path, page?))
+            }
+        };
+        counter.done();
+        say_skipped(ui, &report.skipped);
+        report.warnings.iter().for_each(|warning| ui.warn(warning));
+        if self.features.is_some() && (1..ENOUGH).contains(&report.pictures.len()) {
+            ui.warn(format!(
+                "SFD of fewer than {ENOUGH} photographs says little"
+            ));
+        }
+        if let Some((path, page)) = page {
+            publish(path, page.as_bytes())?;
+            ui.say(format!("report: {}", shown(path)));
+        }
+        self.print(&report)
+    }
+
+    fn calibrate(&self, options: &EvalOptions, ui: &Ui) -> Result<()> {
+        if self.models.len() > 1 {
+            return Err(Error::Usage(
+                "--calibrate takes one --model at a time".into(),
+            ));
+        }
+        let limits = Limits {
+            max_ciede2000: self.max_de00,
+            min_colourfulness: self.min_cf,
+            max_colourfulness: self.max_cf,
+        };
+        let mut counter = ui.counter();
+        let found = calibrate::run(options, &limits, &mut |what, done, of| {
+            counter.at(what, done, of)
         })?;
-        if self.json {
-            println!(
-                "{}",
-                serde_json::to_string(&report).map_err(|e| Error::internal("eval", e))?
-            );
-        } else {
-            println!("{report}");
+        counter.done();
+        say_skipped(ui, &found.skipped);
+        found.warnings.iter().for_each(|warning| ui.warn(warning));
+        self.print(&found)?;
+        found.choice()?;
+        if let Some(path) = &self.output {
+            publish(path, &found.tuned()?)?;
+            ui.say(format!("model: {}", shown(path)));
         }
         Ok(())
+    }
+
+    fn print(&self, found: &(impl Serialize + std::fmt::Display)) -> Result<()> {
+        match self.json {
+            true => println!(
+                "{}",
+                serde_json::to_string(found).map_err(|e| Error::internal("eval", e))?
+            ),
+            false => print!("{found}"),
+        }
+        Ok(())
+    }
+}
+
+/// What could not be read: how much, and the first few by name.
+fn say_skipped(ui: &Ui, skipped: &[(String, String)]) {
+    const NAMED: usize = 10;
+    if skipped.is_empty() {
+        return;
+    }
+    let files = if skipped.len() == 1 { "file" } else { "files" };
+    ui.warn(format!("{} {files} could not be judged", skipped.len()));
+    for (name, why) in skipped.iter().take(NAMED) {
+        // An error of an input names it already.
+        let named = why.starts_with(name.as_str());
+        match named {
+            true => ui.warn(why),
+            false => ui.warn(format!("{name}: {why}")),
+        }
     }
 }

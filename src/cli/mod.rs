@@ -4,9 +4,12 @@ mod colorize;
 mod completions;
 mod eval;
 mod info;
+mod merge;
+mod pack;
 mod summary;
 mod train;
 mod ui;
+mod watch;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -19,8 +22,9 @@ Examples:
   autochrome colorize film.mkv -o out.mov --codec prores
   autochrome colorize reel1.avi reel2.avi -o colored/
   autochrome colorize film.mp4 --start 60 --duration 10 --preview sheet.png
-  autochrome train ~/photos -o model.safetensors
-  autochrome colorize film.mp4 --model model.safetensors
+  autochrome train --from default my-footage/ -o mine.safetensors
+  autochrome pack ~/photos ~/films -o all.pack --size 144 --fit 40M
+  autochrome colorize film.mp4 --model mine.safetensors
   autochrome info film.mp4
 
 Exit codes:
@@ -57,6 +61,10 @@ enum Verb {
     Train(train::TrainArgs),
     /// Measure a model on held-out photographs
     Eval(eval::EvalArgs),
+    /// Put pictures to train on into one small file
+    Pack(pack::PackArgs),
+    /// Take the weighted mean of models of one kind
+    Merge(merge::MergeArgs),
     /// Tell what a film or a model is
     Info(info::InfoArgs),
     /// Print a completion script for a shell
@@ -88,7 +96,9 @@ impl Cli {
         match self.verb {
             Verb::Colorize(args) => args.run(&ui),
             Verb::Train(args) => args.run(&ui),
-            Verb::Eval(args) => args.run(),
+            Verb::Eval(args) => args.run(&ui),
+            Verb::Pack(args) => args.run(&ui),
+            Verb::Merge(args) => args.run(&ui),
             Verb::Info(args) => args.run(),
             Verb::Completions(args) => args.run(),
         }

@@ -1,107 +1,165 @@
 //! `autochrome train`: flags to settings.
 
 use std::{
-    io::IsTerminal,
     path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
 };
 
-use clap::Args;
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use clap::{Args, ValueHint};
 use serde_json::{Map, Value};
 
-use super::Ui;
+use super::{Ui, watch::Watch};
 
 use crate::{
-    error::{Error, Result, io_sentence, shown},
+    error::{Error, Result, shown},
     net::DeviceChoice,
-    train::{self, Config, Event, Job},
+    train::{self, Config, Job, config},
 };
 
-/// Train a generator on colour photographs.
+const EXAMPLES: &str = "\
+Examples:
+  autochrome train --from default my-footage/ -o mine.safetensors    fine-tune for 30 minutes
+  autochrome train --from default my-footage/ -o mine.safetensors --minutes 10
+  autochrome train photos/ --recipe fast --init efficientnet-lite0.safetensors -o new.safetensors
+  autochrome train photos/ --recipe pix2pix --epochs 50 -o pix2pix.safetensors
+  autochrome train photos/ -o new.safetensors --set objectives.gan=0.01 --set critic.loss=hinge
+  autochrome train photos/ -o new.safetensors --resume               go on after a stop
+
+The run's folder, new.run beside new.safetensors, holds config.json, metrics.csv, TensorBoard
+events, curves.png, pictures of its progress, and the checkpoints it goes on from.";
+
+/// Train a generator on colour photographs and footage.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct TrainArgs {
-    /// Folders of photographs (JPEG, PNG, WebP), searched to any depth
-    #[arg(required = true)]
+    /// Folders, photographs (JPEG, PNG, WebP), colour videos, packs
+    #[arg(required = true, value_hint = ValueHint::AnyPath)]
     pub photos: Vec<PathBuf>,
-    /// Model file to write; log, sheets and state go to a folder NAME.run beside it
-    #[arg(short, long)]
+    /// Model file to write; everything else of the run goes to a folder NAME.run beside it
+    #[arg(short, long, value_hint = ValueHint::FilePath)]
     pub output: PathBuf,
-    /// Kind of generator [default: unet]
+    /// Settings to begin with: a name (default, fast, finetune, nogan, pix2pix) or a JSON file [default: default, or
+    /// finetune with --from]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub recipe: Option<String>,
+    /// Fine-tune this model: `default`, another bundled one, or a file
+    #[arg(long, value_name = "NAME|FILE", conflicts_with_all = ["init", "arch"])]
+    pub from: Option<String>,
+    /// Weights to start from: ImageNet weights of the encoder, or another network's (safetensors, .pth) with --set rename
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub init: Option<PathBuf>,
+    /// Kind of generator
     #[arg(long)]
     pub arch: Option<String>,
-    /// A model of the same kind to start from, or ImageNet weights for the encoder: SqueezeNet v1.0 for `squeeze`,
-    /// EfficientNet-Lite0 for `lite`
-    #[arg(long, value_name = "FILE")]
-    pub init: Option<PathBuf>,
-    /// Side of the crops in pixels [default: 128]
+    /// Side of the crops in pixels
     #[arg(long)]
     pub size: Option<usize>,
-    /// Photographs a step [default: 4]
+    /// Photographs a step
     #[arg(long)]
     pub batch: Option<usize>,
-    /// Steps in all [default: 100000]
-    #[arg(long)]
+    /// Steps in all
+    #[arg(long, conflicts_with_all = ["epochs", "minutes"])]
     pub steps: Option<u64>,
-    /// Seed of every choice [default: 1]
+    /// Passes over the photographs to train for
+    #[arg(long, conflicts_with = "minutes")]
+    pub epochs: Option<f64>,
+    /// Minutes to train for: becomes a number of steps once, by the speed measured at the beginning
+    #[arg(long)]
+    pub minutes: Option<f64>,
+    /// Seed of every choice
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Steps between two checkpoints [default: at every look at the validation photographs]
+    #[arg(long, value_name = "STEPS")]
+    pub checkpoint_every: Option<u64>,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
     /// Threads that compute; what is learnt does not depend on it [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// Settings from a JSON file; flags win over it
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Any other setting, such as rate=1e-4 or objectives='{"huber":1}'
-    #[arg(long = "set", value_name = "NAME=JSON")]
+    /// Any other setting, such as rate=1e-4 or objectives.gan=0.02; the value is JSON or a word
+    #[arg(long = "set", value_name = "NAME=VALUE")]
     pub settings: Vec<String>,
-    /// Go on where an earlier run with this output stopped
+    /// Go on where an earlier run with this output stopped, with its settings
     #[arg(long)]
     pub resume: bool,
 }
 
 impl TrainArgs {
-    /// The settings that file and flags make together.
+    /// The settings that the recipe, the model to start from and the flags make together; those of the earlier part
+    /// of a run that goes on come first.
     ///
     /// # Errors
     /// [`Error::Usage`] for a setting that is unknown or of the wrong type; [`Error::Input`] for an unreadable file.
     pub fn settings(&self) -> Result<Config> {
-        let mut settings = match &self.config {
-            None => Map::new(),
-            Some(path) => {
-                let text =
-                    std::fs::read(path).map_err(|e| Error::input(shown(path), io_sentence(&e)))?;
-                serde_json::from_slice(&text).map_err(|e| Error::input(shown(path), e))?
-            }
+        let mut settings = match self.earlier()? {
+            Some(settings) => settings,
+            None => self.fresh()?,
         };
         let flags = [
             ("arch", self.arch.clone().map(Value::from)),
             ("size", self.size.map(Value::from)),
             ("batch", self.batch.map(Value::from)),
             ("steps", self.steps.map(Value::from)),
+            ("epochs", self.epochs.map(Value::from)),
+            ("minutes", self.minutes.map(Value::from)),
             ("seed", self.seed.map(Value::from)),
+            ("checkpoint_every", self.checkpoint_every.map(Value::from)),
         ];
-        settings.extend(
-            flags
-                .into_iter()
-                .filter_map(|(name, value)| Some((name.to_owned(), value?))),
-        );
-        for setting in &self.settings {
-            let (name, value) = setting
-                .split_once('=')
-                .ok_or_else(|| Error::Usage(format!("--set {setting}: write NAME=VALUE")))?;
-            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
-            settings.insert(name.to_owned(), value);
+        // How long it runs is said in one way only.
+        const LENGTHS: [&str; 3] = ["steps", "epochs", "minutes"];
+        let length =
+            |(name, value): &(&str, Option<Value>)| LENGTHS.contains(name) && value.is_some();
+        if flags.iter().any(length) {
+            LENGTHS.iter().for_each(|name| drop(settings.remove(*name)));
         }
-        serde_json::from_value(Value::Object(settings))
-            .map_err(|e| Error::Usage(format!("training settings: {e}")))
+        let given = flags
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        settings.extend(given);
+        for setting in &self.settings {
+            config::set(&mut settings, setting)?;
+        }
+        config::parsed(settings)
+    }
+
+    /// The settings of the run that `--resume` goes on with, if there is one.
+    fn earlier(&self) -> Result<Option<Map<String, Value>>> {
+        match self.resume {
+            true => train::earlier_settings(&self.job().folder()),
+            false => Ok(None),
+        }
+    }
+
+    /// Those of the recipe, and of the model to start from.
+    fn fresh(&self) -> Result<Map<String, Value>> {
+        let usual = if self.from.is_some() {
+            "finetune"
+        } else {
+            "default"
+        };
+        let mut settings = config::recipe(self.recipe.as_deref().unwrap_or(usual))?;
+        if let Some(name) = &self.from {
+            settings.extend(train::settings_of(name)?);
+        }
+        Ok(settings)
+    }
+
+    fn job(&self) -> Job {
+        Job {
+            photos: self.photos.clone(),
+            output: self.output.clone(),
+            init: self
+                .from
+                .clone()
+                .or_else(|| Some(self.init.as_ref()?.to_string_lossy().into_owned())),
+            device: self.device,
+            resume: self.resume,
+        }
     }
 
     /// Trains. Ctrl-C ends the run after the step at hand, with its state saved and the model written; a second one
@@ -112,16 +170,10 @@ impl TrainArgs {
     pub fn run(self, ui: &Ui) -> Result<()> {
         let config = self.settings()?;
         let stop = on_interrupt()?;
-        let job = Job {
-            photos: self.photos,
-            output: self.output,
-            init: self.init,
-            device: self.device,
-            resume: self.resume,
-        };
-        let mut progress = Progress::new(*ui, config.steps);
-        let trained = train::run(&config, &job, &stop, &mut |event| progress.hear(event))?;
-        progress.done();
+        let job = self.job();
+        let mut watch = Watch::new(*ui);
+        let trained = train::run(&config, &job, &stop, &mut |event| watch.hear(event))?;
+        watch.done();
         if !trained.skipped.is_empty() {
             ui.warn(format_args!(
                 "{} photographs could not be used",
@@ -129,10 +181,11 @@ impl TrainArgs {
             ));
         }
         ui.say(format_args!(
-            "{} after {} steps, chroma gain {}",
+            "{} after {} steps; {:.1} % of the time was waiting for photographs; the run is in {}",
             shown(&job.output),
             trained.steps,
-            trained.gain
+            100. * trained.waited,
+            shown(job.folder())
         ));
         Ok(())
     }
@@ -149,83 +202,4 @@ fn on_interrupt() -> Result<Arc<AtomicBool>> {
     };
     ctrlc::set_handler(handler).map_err(|e| Error::internal("signals", e))?;
     Ok(stop)
-}
-
-/// What a person sees of a run: a bar on a terminal, else a line every ten seconds.
-struct Progress {
-    ui: Ui,
-    bar: Option<ProgressBar>,
-    steps: u64,
-    /// The step that was done first here, and when.
-    first: Option<(u64, Instant)>,
-    spoken: Instant,
-}
-
-impl Progress {
-    const EVERY: Duration = Duration::from_secs(10);
-
-    fn new(ui: Ui, steps: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style =
-                ProgressStyle::with_template("{wide_bar} {pos}/{len}  {msg}  ETA {eta_precise}");
-            ProgressBar::new(steps)
-                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
-        Self {
-            ui,
-            bar,
-            steps,
-            first: None,
-            spoken: Instant::now(),
-        }
-    }
-
-    fn hear(&mut self, event: Event) {
-        match event {
-            Event::Note(line) => self.print(|ui| ui.say(&line)),
-            Event::Warning(line) => self.print(|ui| ui.warn(&line)),
-            Event::Step { step, losses } => self.step(step, &losses),
-            Event::Checked { step, figures: f } => self.print(|ui| {
-                ui.say(format_args!(
-                    "step {step}: on validation photographs CIEDE2000 {:.3}, PSNR_ab {:.3} dB, chroma {:.3} of the truth's",
-                    f.ciede2000, f.psnr_ab, f.chroma_ratio
-                ));
-            }),
-        }
-    }
-
-    fn step(&mut self, step: u64, losses: &[(&str, f32)]) {
-        let losses: Vec<_> = losses
-            .iter()
-            .map(|(name, loss)| format!("{name} {loss:.4}"))
-            .collect();
-        let losses = losses.join(" ");
-        let (first, since) = *self.first.get_or_insert_with(|| (step, Instant::now()));
-        if let Some(bar) = &self.bar {
-            bar.set_position(step);
-            bar.set_message(losses);
-        } else if self.spoken.elapsed() >= Self::EVERY || step == self.steps {
-            self.spoken = Instant::now();
-            let pace = since.elapsed().as_secs_f64() / (step - first).max(1) as f64;
-            let left = HumanDuration(Duration::from_secs_f64(pace * (self.steps - step) as f64));
-            let steps = self.steps;
-            self.ui.say(format_args!(
-                "step {step}/{steps}: {losses}, {:.0} ms a step, {left} left",
-                pace * 1e3
-            ));
-        }
-    }
-
-    fn print(&self, say: impl FnOnce(&Ui)) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| say(&self.ui)),
-            None => say(&self.ui),
-        }
-    }
-
-    fn done(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
 }

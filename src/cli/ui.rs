@@ -29,6 +29,11 @@ impl Ui {
         }
     }
 
+    /// Whether progress is drawn: on a terminal, unless the user wants quiet.
+    pub fn draws(&self) -> bool {
+        self.terminal && !self.quiet
+    }
+
     /// Something that went wrong and may not be missed.
     pub fn error(&self, message: impl std::fmt::Display) {
         eprintln!("autochrome: {message}");
@@ -55,6 +60,14 @@ impl Ui {
         }
     }
 
+    /// Progress through things of several kinds.
+    pub fn counter(&self) -> Counter {
+        Counter {
+            drawn: self.terminal && !self.quiet,
+            now: None,
+        }
+    }
+
     /// Progress over `total` frames of `name`, if known.
     pub fn progress(&self, name: &str, total: Option<u64>) -> Bar {
         let kind = match (self.quiet, self.terminal) {
@@ -69,6 +82,43 @@ impl Ui {
             kind,
             total,
             since: Instant::now(),
+        }
+    }
+}
+
+/// Progress through one kind of thing after another, with the time that is left; only on a terminal.
+pub struct Counter {
+    drawn: bool,
+    /// What is counted now, and its bar.
+    now: Option<(String, ProgressBar)>,
+}
+
+impl Counter {
+    /// `done` of `of` things called `what`; `of` is 0 where that is not known.
+    pub fn at(&mut self, what: &str, done: usize, of: usize) {
+        if !self.drawn {
+            return;
+        }
+        if self.now.as_ref().is_none_or(|(now, _)| now != what) {
+            self.done();
+            let template = match of {
+                0 => "{msg} {spinner} {pos}  {elapsed_precise}",
+                _ => "{msg} {wide_bar} {pos}/{len}  {elapsed_precise}  ETA {eta_precise}",
+            };
+            let style = ProgressStyle::with_template(template)
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = ProgressBar::new(of as u64).with_style(style);
+            self.now = Some((what.to_owned(), bar.with_message(what.to_owned())));
+        }
+        if let Some((_, bar)) = &self.now {
+            bar.set_position(done as u64);
+        }
+    }
+
+    /// Removes the bar.
+    pub fn done(&mut self) {
+        if let Some((_, bar)) = self.now.take() {
+            bar.finish_and_clear();
         }
     }
 }

@@ -1,4 +1,6 @@
-//! Picture metrics: CIEDE2000, PSNR of chroma, colourfulness. Formulas with their sources; no pictures, no files.
+//! Metrics: CIEDE2000, PSNR, SSIM, colourfulness, divergence of histograms. Formulas with their sources; no files.
+
+use image::RgbImage;
 
 /// CIEDE2000 colour difference of two CIE Lab colours, kL = kC = kH = 1.
 ///
@@ -54,13 +56,32 @@ pub fn psnr_ab(mean_squared_error: f64) -> f64 {
     10. * (220. * 220. / mean_squared_error).log10()
 }
 
+/// PSNR in dB from the mean squared error over R, G and B of 8 bits; peak 255.
+pub fn psnr_rgb(mean_squared_error: f64) -> f64 {
+    10. * (255. * 255. / mean_squared_error).log10()
+}
+
 /// Colourfulness of an 8-bit sRGB picture (Hasler & Suesstrunk 2003, signed differences): 0 for grey, about 40 for
 /// the mean photograph.
 pub fn colourfulness(rgb: impl Iterator<Item = [f64; 3]>) -> f64 {
+    spread(rgb.map(opponents))
+}
+
+/// The same with |R - G| and |(R + G) / 2 - B|, as the code of DDColor and ColorMNet has it.
+pub fn colourfulness_abs(rgb: impl Iterator<Item = [f64; 3]>) -> f64 {
+    spread(rgb.map(|rgb| opponents(rgb).map(f64::abs)))
+}
+
+fn opponents([r, g, b]: [f64; 3]) -> [f64; 2] {
+    [r - g, (r + g) / 2. - b]
+}
+
+/// Size of the standard deviations and, times 0.3, of the means.
+fn spread(opponents: impl Iterator<Item = [f64; 2]>) -> f64 {
     let (mut n, mut sums, mut squares) = (0., [0.; 2], [0.; 2]);
-    for [r, g, b] in rgb {
+    for pair in opponents {
         n += 1.;
-        for (i, v) in [r - g, (r + g) / 2. - b].into_iter().enumerate() {
+        for (i, v) in pair.into_iter().enumerate() {
             sums[i] += v;
             squares[i] += v * v;
         }
@@ -68,4 +89,95 @@ pub fn colourfulness(rgb: impl Iterator<Item = [f64; 3]>) -> f64 {
     let mean = sums.map(|s| s / n);
     let variance = [0, 1].map(|i| squares[i] / n - mean[i] * mean[i]);
     (variance[0] + variance[1]).max(0.).sqrt() + 0.3 * mean[0].hypot(mean[1])
+}
+
+/// Structural similarity of two 8-bit pictures of one size, the mean over R, G and B: 1 for equal ones.
+///
+/// Wang, Bovik, Sheikh, Simoncelli 2004: Gaussian windows of 11 x 11, sigma 1.5, K1 0.01, K2 0.03, range 255, over
+/// the windows that lie inside. A picture with a side below 11 has smaller windows.
+pub fn ssim(x: &RgbImage, y: &RgbImage) -> f64 {
+    let (width, height) = (x.width() as usize, x.height() as usize);
+    let window = gaussian(5.min((width.min(height).max(1) - 1) / 2));
+    let plane = |picture: &RgbImage, channel: usize| -> Vec<f32> {
+        let values = picture.as_raw()[channel..].iter().step_by(3);
+        values.map(|v| f32::from(*v)).collect()
+    };
+    let of_channel = |channel| {
+        let (x, y) = (plane(x, channel), plane(y, channel));
+        let mean = |p: &dyn Fn(f32, f32) -> f32| {
+            let values: Vec<f32> = x.iter().zip(&y).map(|(x, y)| p(*x, *y)).collect();
+            filtered(&values, width, &window)
+        };
+        let (mx, my) = (mean(&|x, _| x), mean(&|_, y| y));
+        let (xx, yy, xy) = (
+            mean(&|x, _| x * x),
+            mean(&|_, y| y * y),
+            mean(&|x, y| x * y),
+        );
+        let at = |i: usize| similarity([mx[i], my[i], xx[i], yy[i], xy[i]].map(f64::from));
+        (0..mx.len()).map(at).sum::<f64>() / mx.len() as f64
+    };
+    (0..3).map(of_channel).sum::<f64>() / 3.
+}
+
+/// SSIM of one window, from its means of x, y, x^2, y^2 and xy.
+fn similarity([mx, my, xx, yy, xy]: [f64; 5]) -> f64 {
+    const C1: f64 = (0.01 * 255.) * (0.01 * 255.);
+    const C2: f64 = (0.03 * 255.) * (0.03 * 255.);
+    let (vx, vy, covariance) = (xx - mx * mx, yy - my * my, xy - mx * my);
+    (2. * mx * my + C1) * (2. * covariance + C2) / ((mx * mx + my * my + C1) * (vx + vy + C2))
+}
+
+/// A Gaussian of sigma 1.5 from -radius to radius, with sum 1.
+fn gaussian(radius: usize) -> Vec<f32> {
+    let offsets = (0..=2 * radius).map(|i| i as f64 - radius as f64);
+    let weights: Vec<f64> = offsets.map(|d| (-d * d / (2. * 1.5 * 1.5)).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    weights.iter().map(|w| (w / sum) as f32).collect()
+}
+
+/// A plane under a separable window, where the window lies inside.
+fn filtered(plane: &[f32], width: usize, window: &[f32]) -> Vec<f32> {
+    let across = |row: &[f32]| -> Vec<f32> {
+        let dot = |part: &[f32]| part.iter().zip(window).map(|(v, w)| v * w).sum();
+        row.windows(window.len()).map(dot).collect()
+    };
+    let rows: Vec<Vec<f32>> = plane.chunks_exact(width).map(across).collect();
+    let down = |rows: &[Vec<f32>]| {
+        let mut sum = vec![0.; rows[0].len()];
+        for (row, weight) in rows.iter().zip(window) {
+            sum.iter_mut().zip(row).for_each(|(s, v)| *s += weight * v);
+        }
+        sum
+    };
+    rows.windows(window.len()).flat_map(down).collect()
+}
+
+/// The share of each of 256 values among those of R, G and B.
+#[derive(Clone, Debug)]
+pub struct Histograms([[f64; 256]; 3]);
+
+impl Histograms {
+    /// Of an 8-bit picture.
+    pub fn of(picture: &RgbImage) -> Self {
+        let mut shares = [[0.; 256]; 3];
+        let one = 1. / f64::from(picture.width() * picture.height());
+        for pixel in picture.pixels() {
+            for (share, value) in shares.iter_mut().zip(pixel.0) {
+                share[usize::from(value)] += one;
+            }
+        }
+        Self(shares)
+    }
+
+    /// Jensen-Shannon divergence, natural logarithm, the mean over R, G and B: 0 for equal ones, at most ln 2.
+    pub fn divergence(&self, other: &Self) -> f64 {
+        let term = |p: f64, m: f64| if p > 0. { p * (p / m).ln() } else { 0. };
+        let pairs = self.0.iter().flatten().zip(other.0.iter().flatten());
+        let both = pairs.map(|(p, q)| {
+            let m = (p + q) / 2.;
+            (term(*p, m) + term(*q, m)) / 2.
+        });
+        both.sum::<f64>() / 3.
+    }
 }

@@ -1,25 +1,38 @@
-//! How good a model is, on photographs that it was not trained on.
+//! How good a model is, on photographs and films in colour whose colour it does not see.
 //!
 //! A photograph is scaled to the thumbnail size that the model asks for; its lightness is coloured; the colour map is
 //! scaled up bilinearly and compared there. So the figures judge the network and the size of its map, not the video
-//! pipeline.
+//! pipeline. [`contest`] sets several models, grey, one colour and the truth side by side; [`clip`] judges what only
+//! films have, colour over time; [`calibrate`] chooses how a model's colours are decoded.
 
+pub mod calibrate;
+mod classes;
+pub mod clip;
+pub mod contest;
+pub mod frechet;
+pub mod look;
+mod marks;
 pub mod metrics;
+pub mod motion;
+pub mod page;
+pub mod pictures;
+pub mod report;
+mod setting;
 
-use std::{fmt, path::PathBuf};
+pub use contest::{EvalOptions, run};
+pub use marks::Marks;
+pub use report::Report;
 
 use image::{RgbImage, imageops};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::{
-    color, error,
-    error::{Error, Result},
+    color,
+    error::Result,
     frame::{AbMap, Thumb},
-    net::{self, Colorizer, DeviceChoice, Precision},
-    train::{
-        Config,
-        data::{self, Sample, Split, Stock},
-    },
+    net::Colorizer,
+    train::data::{Sample, Stock},
 };
 
 /// A photograph at thumbnail size: what the model sees and what it should say.
@@ -40,7 +53,7 @@ impl Exam {
             height as u32,
             imageops::FilterType::Triangle,
         );
-        let Sample { l, ab } = Sample::new(&small, Stock::Ideal);
+        let Sample { l, ab, .. } = Sample::new(&small, Stock::Ideal);
         let mut a: Vec<f32> = ab.into_iter().map(color::ab_from_network).collect();
         let b = a.split_off(width * height);
         let l = l.into_iter().map(color::l_from_network).collect();
@@ -71,29 +84,25 @@ pub struct Figures {
     pub true_colourfulness: f64,
 }
 
+impl Figures {
+    /// From mean marks, and the truth's own.
+    pub fn of(own: &Marks, truth: &Marks) -> Self {
+        Self {
+            ciede2000: own.ciede2000,
+            psnr_ab: metrics::psnr_ab(own.square_ab),
+            chroma_ratio: own.chroma / truth.chroma,
+            colourfulness: own.colourfulness,
+            true_colourfulness: truth.colourfulness,
+        }
+    }
+}
+
 /// Judges colour maps against exams, in the same order.
 pub fn judge(exams: &[Exam], maps: &[AbMap]) -> Figures {
-    let n = exams.len() as f64;
-    let mut mean = Figures::default();
-    let (mut squares, mut chroma, mut true_chroma) = (0., 0., 0.);
-    for (exam, map) in exams.iter().zip(maps) {
-        let (width, height) = (exam.thumb.width, exam.thumb.height);
-        let count = (width * height) as f64;
-        let map = enlarged(map, width, height);
-        for i in 0..exam.thumb.l.len() {
-            let [l, a, b] = [exam.thumb.l[i], map.a[i], map.b[i]].map(f64::from);
-            let [ta, tb] = [exam.truth.a[i], exam.truth.b[i]].map(f64::from);
-            mean.ciede2000 += metrics::ciede2000([l, ta, tb], [l, a, b]) / count / n;
-            squares += ((a - ta).powi(2) + (b - tb).powi(2)) / 2. / count / n;
-            chroma += a.hypot(b) / count / n;
-            true_chroma += ta.hypot(tb) / count / n;
-        }
-        mean.colourfulness += metrics::colourfulness(srgb(&exam.thumb, &map)) / n;
-        mean.true_colourfulness += metrics::colourfulness(srgb(&exam.thumb, &exam.truth)) / n;
-    }
-    mean.psnr_ab = metrics::psnr_ab(squares);
-    mean.chroma_ratio = chroma / true_chroma;
-    mean
+    let pairs = exams.par_iter().zip(maps);
+    let both = |(exam, map): (&Exam, &AbMap)| (Marks::of(exam, map), Marks::of(exam, &exam.truth));
+    let (own, truth): (Vec<_>, Vec<_>) = pairs.map(both).unzip();
+    Figures::of(&Marks::mean(own.iter()), &Marks::mean(truth.iter()))
 }
 
 /// 8-bit sRGB colours of lightness and chroma of one size, clipped to the gamut.
@@ -102,6 +111,15 @@ pub fn srgb(thumb: &Thumb, ab: &AbMap) -> impl Iterator<Item = [f64; 3]> {
         let rgb = color::srgb_from_lab([thumb.l[i], ab.a[i], ab.b[i]]);
         rgb.map(|v| f64::from((v.clamp(0., 1.) * 255.).round()))
     })
+}
+
+/// The same as a picture.
+pub fn painted(thumb: &Thumb, ab: &AbMap) -> RgbImage {
+    let mut picture = RgbImage::new(thumb.width as u32, thumb.height as u32);
+    for (pixel, rgb) in picture.pixels_mut().zip(srgb(thumb, ab)) {
+        pixel.0 = rgb.map(|v| v as u8);
+    }
+    picture
 }
 
 /// A colour map at another size, bilinear; its samples are cell centres.
@@ -142,121 +160,4 @@ pub fn enlarged(map: &AbMap, width: usize, height: usize) -> AbMap {
 pub fn colour(model: &mut dyn Colorizer, exams: &[Exam]) -> Result<Vec<AbMap>> {
     let thumbs: Vec<_> = exams.iter().map(|exam| exam.thumb.clone()).collect();
     model.predict(&thumbs)
-}
-
-/// What [`run`] is asked to do.
-#[derive(Clone, Debug)]
-pub struct EvalOptions {
-    /// Folders of photographs. Of those that the model was trained on only the test part is used.
-    pub photos: Vec<PathBuf>,
-    /// Name or file of the model.
-    pub model: String,
-    /// Where it runs.
-    pub device: DeviceChoice,
-    /// In which numbers.
-    pub precision: Precision,
-}
-
-/// Figures of a model beside those of no colour and of one colour.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// Name or file of the model.
-    pub model: String,
-    /// Photographs of the test part.
-    pub photographs: usize,
-    /// The model's figures.
-    pub figures: Figures,
-    /// Those of grey.
-    pub grey: Figures,
-    /// Those of the mean a and b of the validation photographs, everywhere.
-    pub constant: Figures,
-    /// That mean, CIE units.
-    pub mean_ab: (f32, f32),
-}
-
-/// Judges a model on the test part of `photos`, split as for its training (by the seed and share in its file; the
-/// trainer's defaults for a model without).
-///
-/// # Errors
-/// The model or the photographs cannot be had; [`Error::Input`] where the test part is empty.
-pub fn run(options: &EvalOptions) -> Result<Report> {
-    let settings = net::info(&options.model)?.trained["settings"].clone();
-    let trained: Config = serde_json::from_value(settings).unwrap_or_default();
-    let split = Split::scan(&options.photos, trained.held_out, trained.seed)?;
-    let mut model = net::load(&options.model, &options.device, options.precision)?;
-    // A model that looks at no pixels is judged at the size that the trainer would use.
-    let size = |w, h| {
-        model
-            .thumb_size(w, h)
-            .unwrap_or_else(|| net::thumb_size(trained.size, 16, w, h))
-    };
-    let exams = |photos: &[PathBuf]| -> Vec<Exam> {
-        let open = |path: &PathBuf| {
-            let photo = data::open(path).ok()?;
-            let (w, h) = photo.dimensions();
-            Some(Exam::new(&photo, size(w as usize, h as usize)))
-        };
-        photos.iter().filter_map(open).collect()
-    };
-    let (validation, test) = (exams(&split.validation), exams(&split.test));
-    if test.is_empty() {
-        return Err(Error::input(
-            options
-                .photos
-                .iter()
-                .map(error::shown)
-                .collect::<Vec<_>>()
-                .join(", "),
-            "too few photographs: none falls into the test part",
-        ));
-    }
-    let mean_ab = mean_ab(&validation);
-    let everywhere = |(a, b)| judge(&test, &vec![AbMap::constant(a, b); test.len()]);
-    Ok(Report {
-        model: options.model.clone(),
-        photographs: test.len(),
-        figures: judge(&test, &colour(model.as_mut(), &test)?),
-        grey: everywhere((0., 0.)),
-        constant: everywhere(mean_ab),
-        mean_ab,
-    })
-}
-
-/// Mean a and b over the photographs; (0, 0) of none.
-fn mean_ab(exams: &[Exam]) -> (f32, f32) {
-    let mean = |plane: fn(&Exam) -> &[f32]| {
-        let means = exams
-            .iter()
-            .map(|e| plane(e).iter().sum::<f32>() / plane(e).len() as f32);
-        means.sum::<f32>() / exams.len().max(1) as f32
-    };
-    (mean(|e| &e.truth.a), mean(|e| &e.truth.b))
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        writeln!(
-            f,
-            "{} test photographs        CIEDE2000  PSNR_ab  chroma/truth's  colourfulness",
-            self.photographs
-        )?;
-        let truth = self.figures.true_colourfulness;
-        let rows = [
-            (&self.model[..], &self.figures),
-            ("grey", &self.grey),
-            ("constant mean colour", &self.constant),
-        ];
-        for (name, g) in rows {
-            writeln!(
-                f,
-                "{name:<28} {:9.3}  {:7.3}  {:14.3}  {:13.1}",
-                g.ciede2000, g.psnr_ab, g.chroma_ratio, g.colourfulness
-            )?;
-        }
-        write!(
-            f,
-            "{:<28} {:9.3}  {:>7}  {:14.3}  {truth:13.1}",
-            "truth", 0., "-", 1.
-        )
-    }
 }

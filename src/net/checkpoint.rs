@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::bins::Decoding;
 use crate::error::{Error, Result, io_sentence, shown};
 
 /// The metadata's key.
@@ -35,6 +36,9 @@ pub struct Header {
     pub size: usize,
     /// Factor on its chroma.
     pub gain: f32,
+    /// How a choice of bins becomes a colour; nothing to a network without them.
+    #[serde(default)]
+    pub decoding: Decoding,
     /// How it was trained: the settings, the number of steps and of photographs.
     pub trained: Value,
     /// Figures on the held-out photographs, where known.
@@ -81,6 +85,14 @@ impl Checkpoint {
             tensors: tensors(bytes, name, &Device::Cpu)?,
             digest: digest(bytes),
         })
+    }
+
+    /// A file's bytes, with the tensors as they are.
+    ///
+    /// # Errors
+    /// A defect.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        serialize(&self.tensors, KEY, &self.header)
     }
 }
 

@@ -45,7 +45,12 @@ pub struct Model {
 
 impl Model {
     /// Step by step, in one batch.
-    fn eagerly(&self, device: &Device, thumbs: &[Thumb]) -> Result<Vec<AbMap>> {
+    fn eagerly<T>(
+        &self,
+        device: &Device,
+        thumbs: &[Thumb],
+        made: &impl Fn(&[f32], (usize, usize)) -> T,
+    ) -> Result<Vec<T>> {
         let (h, w, n) = (thumbs[0].height, thumbs[0].width, thumbs.len());
         let l = thumbs.iter().flat_map(|t| &t.l);
         let l: Vec<f32> = l.map(|l| color::network_from_l(*l)).collect();
@@ -55,13 +60,21 @@ impl Model {
             params: &self.params,
             bf16: false,
         };
-        let ab = eager.evaluate(&l)?; // [N, h', w', 2]
-        let (_, height, width, _) = ab.dims4()?;
-        let pictures = ab.flatten_from(1)?.to_vec2::<f32>()?;
-        let size = (height, width);
-        let map = |ab: &Vec<f32>| colour_map(ab, size, self.gain);
-        Ok(pictures.iter().map(map).collect())
+        let said = eager.evaluate(&l)?; // [N, h', w', C]
+        let (_, height, width, _) = said.dims4()?;
+        let pictures = said.flatten_from(1)?.to_vec2::<f32>()?;
+        let made = |values: &Vec<f32>| made(values, (height, width));
+        Ok(pictures.iter().map(made).collect())
     }
+}
+
+/// What a network says of one thumbnail.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Said {
+    /// `[height, width, channels]`: a and b in network units, or logits of bins.
+    pub values: Vec<f32>,
+    /// Height and width.
+    pub size: (usize, usize),
 }
 
 /// A model with a place to run.
@@ -88,11 +101,26 @@ impl Network {
         }
     }
 
-    /// Colour of thumbnails of one size.
-    fn forward(&mut self, thumbs: &[Thumb]) -> Result<Vec<AbMap>> {
+    /// What the network says of each thumbnail, without the model's gain.
+    ///
+    /// # Errors
+    /// As for [`Colorizer::predict`].
+    pub fn said(&mut self, thumbs: &[Thumb]) -> Result<Vec<Said>> {
+        self.batched(thumbs, &|values, size| Said {
+            values: values.to_vec(),
+            size,
+        })
+    }
+
+    /// What is `made` of the network's result, of height and width, for thumbnails of one size.
+    fn forward<T: Send>(
+        &mut self,
+        thumbs: &[Thumb],
+        made: &(impl Fn(&[f32], (usize, usize)) -> T + Sync),
+    ) -> Result<Vec<T>> {
         if let Engine::Plan { bf16 } = self.place.engine {
             match self.compiled((thumbs[0].height, thumbs[0].width), bf16) {
-                Ok(()) => return self.by_plan(thumbs),
+                Ok(()) => return self.by_plan(thumbs, made),
                 Err(why) => {
                     let name = self.place.engine;
                     self.place.engine = match bf16 {
@@ -104,18 +132,18 @@ impl Network {
                         "this network cannot be run by {name} ({why}): going on with {}, slower",
                         self.place.engine
                     ));
-                    return self.forward(thumbs);
+                    return self.forward(thumbs, made);
                 }
             }
         }
         if self.place.device.is_cpu() {
             // One frame at a time: batching buys nothing on a CPU, and so no frame can depend on another.
             let Self { model, place, .. } = &*self;
-            let alone = |thumb| model.eagerly(&place.device, std::slice::from_ref(thumb));
-            let maps: Result<Vec<_>> = thumbs.par_iter().map(alone).collect();
-            return Ok(maps?.into_iter().flatten().collect());
+            let alone = |thumb| model.eagerly(&place.device, std::slice::from_ref(thumb), made);
+            let all: Result<Vec<_>> = thumbs.par_iter().map(alone).collect();
+            return Ok(all?.into_iter().flatten().collect());
         }
-        self.model.eagerly(&self.place.device, thumbs)
+        self.model.eagerly(&self.place.device, thumbs, made)
     }
 
     /// Sees to it that the first plan is the one for this size.
@@ -136,8 +164,11 @@ impl Network {
     }
 
     /// By the first plan: every worker takes every so-manieth thumbnail.
-    fn by_plan(&mut self, thumbs: &[Thumb]) -> Result<Vec<AbMap>> {
-        let gain = self.model.gain;
+    fn by_plan<T: Send>(
+        &mut self,
+        thumbs: &[Thumb],
+        made: &(impl Fn(&[f32], (usize, usize)) -> T + Sync),
+    ) -> Result<Vec<T>> {
         let Some((_, workers)) = self.plans.first_mut() else {
             return Err(Error::internal("colorizer", "no plan"));
         };
@@ -150,8 +181,8 @@ impl Network {
                 mine.map(|thumb| {
                     let l: Vec<f32> = thumb.l.iter().map(|l| color::network_from_l(*l)).collect();
                     let (height, width, _) = worker.result();
-                    let ab = worker.run(&l).map_err(|e| Error::internal("network", e))?;
-                    Ok(colour_map(ab, (height, width), gain))
+                    let said = worker.run(&l).map_err(|e| Error::internal("network", e))?;
+                    Ok(made(said, (height, width)))
                 })
                 .collect::<Result<Vec<_>>>()
             });
@@ -165,14 +196,18 @@ impl Network {
     }
 
     /// As [`Network::forward`] in batches; out of device memory means a smaller batch from then on, and a warning.
-    fn batched(&mut self, thumbs: &[Thumb]) -> Result<Vec<AbMap>> {
-        let mut maps = Vec::with_capacity(thumbs.len());
-        while let Some(first) = thumbs.get(maps.len()) {
-            let rest = &thumbs[maps.len()..];
+    fn batched<T: Send>(
+        &mut self,
+        thumbs: &[Thumb],
+        made: &(impl Fn(&[f32], (usize, usize)) -> T + Sync),
+    ) -> Result<Vec<T>> {
+        let mut all = Vec::with_capacity(thumbs.len());
+        while let Some(first) = thumbs.get(all.len()) {
+            let rest = &thumbs[all.len()..];
             let same = |t: &&Thumb| (t.width, t.height) == (first.width, first.height);
             let count = rest.iter().take(self.most).take_while(same).count();
-            match self.forward(&rest[..count]) {
-                Ok(done) => maps.extend(done),
+            match self.forward(&rest[..count], made) {
+                Ok(done) => all.extend(done),
                 Err(e) if count > 1 && e.to_string().to_lowercase().contains("out of memory") => {
                     self.most = count / 2;
                     let warning = format!(
@@ -184,12 +219,12 @@ impl Network {
                 Err(e) => return Err(e),
             }
         }
-        Ok(maps)
+        Ok(all)
     }
 }
 
-/// A network's result, `[h, w, 2]` in network units, as a colour map.
-fn colour_map(ab: &[f32], (height, width): (usize, usize), gain: f32) -> AbMap {
+/// Colours `[h, w, 2]` in network units as a colour map, their chroma times `gain`.
+pub fn colour_map(ab: &[f32], (height, width): (usize, usize), gain: f32) -> AbMap {
     let plane = |channel: usize| {
         let values = ab[channel..].iter().step_by(2);
         values.map(|y| color::ab_from_network(y * gain)).collect()
@@ -217,7 +252,8 @@ impl Colorizer for Network {
     }
 
     fn predict(&mut self, thumbs: &[Thumb]) -> Result<Vec<AbMap>> {
-        self.batched(thumbs)
+        let gain = self.model.gain;
+        self.batched(thumbs, &|ab, size| colour_map(ab, size, gain))
     }
 
     fn default_batch(&self) -> usize {

@@ -8,7 +8,10 @@
 
 use serde::Serialize;
 
-use super::params::Init;
+use super::{
+    bins::Decoding,
+    params::{Draw, Init},
+};
 
 /// A picture inside a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -125,6 +128,8 @@ pub struct Conv {
     pub transposed: bool,
     /// Whether it has a bias.
     pub bias: bool,
+    /// Whether its weights stay as they are drawn, as a filter's.
+    pub fixed: bool,
     /// What follows.
     pub act: Act,
     /// How its weights are drawn; He's by default.
@@ -142,6 +147,7 @@ impl Conv {
             groups: 1,
             transposed: false,
             bias: true,
+            fixed: false,
             act: Act::None,
             init: None,
         }
@@ -175,6 +181,24 @@ impl Conv {
         Self {
             transposed: true,
             ..self
+        }
+    }
+
+    /// Shape of its weight on a picture of so many channels.
+    pub fn shape(&self, inputs: usize) -> [usize; 4] {
+        let size = self.window.size;
+        match self.transposed {
+            true => [inputs, self.channels, size, size],
+            false => [self.channels, inputs / self.groups, size, size],
+        }
+    }
+
+    /// The binomial filter of 3 x 3 on each channel, as fixed weights.
+    pub fn binomial(name: impl Into<String>, channels: usize, stride: usize) -> Self {
+        let filter = Self::new(name, channels, Window::same(3, stride));
+        Self {
+            fixed: true,
+            ..filter.groups(channels).no_bias().init(Init::Binomial)
         }
     }
 
@@ -245,6 +269,14 @@ pub enum Op {
     MaxPool,
     /// Mean over the picture, one sample large.
     Mean,
+    /// Logits of bins as a colour: the mean of the bins `NAME.bins` `[channels, 2]` by
+    /// `softmax((z - k log NAME.prior) / T)`.
+    Decode {
+        /// Its statistics' prefix.
+        name: String,
+        /// k and T.
+        decoding: Decoding,
+    },
     /// In training, each value is dropped with probability `p` and the others scaled to keep the mean.
     Dropout {
         /// The probability.
@@ -375,6 +407,26 @@ impl Graph {
         self.push(Op::Dropout { p }, &[x], self.channels(x))
     }
 
+    /// The same network with its convolutions' weights drawn so.
+    pub fn drawn(mut self, draw: &Draw) -> Self {
+        for i in 0..self.nodes.len() {
+            let inputs = self.nodes[i].inputs.first();
+            let inputs = inputs.map_or(0, |input| self.channels(*input));
+            if let Op::Conv(conv) = &mut self.nodes[i].op
+                && !conv.fixed
+            {
+                conv.init = draw.init(conv.shape(inputs), conv.groups).or(conv.init);
+            }
+        }
+        self
+    }
+
+    /// The colour, two channels in network units, that logits `x` of bins mean.
+    pub fn decode(&mut self, x: Value, name: impl Into<String>, decoding: Decoding) -> Value {
+        let name = name.into();
+        self.push(Op::Decode { name, decoding }, &[x], 2)
+    }
+
     /// The steps in an order in which they can be done.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
@@ -383,6 +435,12 @@ impl Graph {
     /// What comes out: the picture that the last step made.
     pub fn output(&self) -> Value {
         self.output
+    }
+
+    /// The step that is the last convolution; 0 where there is none.
+    pub fn head(&self) -> usize {
+        let is_conv = |node: &Node| matches!(node.op, Op::Conv(_));
+        self.nodes.iter().rposition(is_conv).unwrap_or(0)
     }
 
     /// How many steps use each picture; the network's result counts as used once.
@@ -407,7 +465,12 @@ impl Graph {
                 Op::Up { factor } => (of(0).0 * factor, of(0).1 * factor),
                 Op::MaxPool => (of(0).0 / 2, of(0).1 / 2),
                 Op::Mean => (1, 1),
-                Op::Norm { .. } | Op::Act { .. } | Op::Cat | Op::Add | Op::Dropout { .. } => of(0),
+                Op::Norm { .. }
+                | Op::Act { .. }
+                | Op::Cat
+                | Op::Add
+                | Op::Decode { .. }
+                | Op::Dropout { .. } => of(0),
             };
             sizes.push(size);
         }
@@ -447,12 +510,9 @@ impl Graph {
                 Op::Conv(c) => {
                     let inputs = self.channels(node.inputs[0]);
                     let size = c.window.size;
-                    let shape = match c.transposed {
-                        true => [inputs, c.channels, size, size],
-                        false => [c.channels, inputs / c.groups, size, size],
-                    };
+                    let shape = c.shape(inputs);
                     let he = Init::he(inputs / c.groups * size * size);
-                    add(&c.name, "weight", &shape, c.init.unwrap_or(he), true);
+                    add(&c.name, "weight", &shape, c.init.unwrap_or(he), !c.fixed);
                     if c.bias {
                         add(&c.name, "bias", &[c.channels], Init::Constant(0.), true);
                     }
@@ -466,6 +526,12 @@ impl Graph {
                         add(name, "running_mean", &shape, Init::Constant(0.), false);
                         add(name, "running_var", &shape, Init::Constant(1.), false);
                     }
+                }
+                Op::Decode { name, .. } => {
+                    let count = self.channels(node.inputs[0]);
+                    add(name, "bins", &[count, 2], Init::Bins, false);
+                    let even = Init::Constant(1. / count as f32);
+                    add(name, "prior", &[count], even, false);
                 }
                 _ => {}
             }

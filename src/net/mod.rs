@@ -6,24 +6,31 @@
 //!
 //! Adding a generator: one file that writes its graph, one row in [`ARCHS`]; the contract tests and `--help` follow.
 
+pub mod bins;
 mod builtin;
 pub mod checkpoint;
 mod colorizer;
-mod decoder;
+pub mod decoder;
 mod device;
 pub mod engine;
+pub mod features;
 pub mod graph;
+pub mod import;
 pub mod lite;
 mod model;
+mod orthogonal;
 pub mod params;
 pub mod patchgan;
+pub mod resnet;
+pub mod spectral;
 pub mod squeeze;
 pub mod unet;
 
-pub use colorizer::{Model, Network, thumb_size};
+pub use bins::Decoding;
+pub use colorizer::{Model, Network, Said, colour_map, thumb_size};
 pub use device::{DeviceChoice, Machine, Place};
 pub use engine::Precision;
-pub use model::{DEFAULT_MODEL, ModelInfo, info, is_model_name, load};
+pub use model::{DEFAULT_MODEL, ModelInfo, info, is_model_name, load, open, ready, undecoded};
 
 use std::collections::BTreeMap;
 
@@ -76,16 +83,19 @@ pub struct Arch {
     pub about: &'static str,
     /// Its settings with their defaults, as JSON.
     pub defaults: fn() -> Value,
+    /// Other settings, as JSON, that make networks of another kind: what every generator promises is tested of them
+    /// too.
+    pub variants: &'static [&'static str],
     /// The network with these settings, those left out having their default: L `[N, H, W, 1]` in network units to
-    /// ab `[N, h, w, 2]` in network units, where (h, w) divides (H, W). In use nothing in it mixes the samples of a
-    /// batch.
+    /// ab `[N, h, w, 2]` in network units or to logits of bins `[N, h, w, Q]`, of which [`decoded`] makes ab; (h, w)
+    /// divides (H, W). In use nothing in it mixes the samples of a batch.
     pub graph: fn(&Value) -> Result<Graph>,
     /// Turns the weights of the network that its encoder is known from into ours, by name.
     pub pretrained: Option<Pretrained>,
 }
 
-/// From another network's parameters to ours.
-pub type Pretrained = fn(&BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>>;
+/// From another network's parameters to those of ours with these settings.
+pub type Pretrained = fn(&Value, &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>>;
 
 /// Every generator.
 pub const ARCHS: &[Arch] = &[
@@ -93,22 +103,46 @@ pub const ARCHS: &[Arch] = &[
         name: "unet",
         about: "pix2pix U-Net: the classic, 4x4 convolutions, skip connections at every size",
         defaults: || settings(&unet::UNetConfig::default()),
+        variants: &[],
         graph: |config| unet::graph(&parsed(config)?),
+        pretrained: None,
+    },
+    Arch {
+        name: "encoder-decoder",
+        about: "the same without skip connections, as the paper compares it with: all goes through the narrowest",
+        defaults: || settings(&unet::UNetConfig::default()),
+        variants: &[],
+        graph: |config| unet::encoder_decoder(&parsed(config)?),
+        pretrained: None,
+    },
+    Arch {
+        name: "resnet",
+        about: "residual generator of CycleGAN: full size, blocks at a quarter of it; the most arithmetic",
+        defaults: || settings(&resnet::ResNetConfig::default()),
+        variants: &[],
+        graph: |config| resnet::graph(&parsed(config)?),
         pretrained: None,
     },
     Arch {
         name: "squeeze",
         about: "SqueezeNet encoder with a light decoder at a quarter of the size: small, fast, starts from ImageNet",
-        defaults: || Value::Object(Default::default()),
-        graph: |_| Ok(squeeze::graph()),
-        pretrained: Some(squeeze::from_imagenet),
+        defaults: || settings(&squeeze::SqueezeConfig::default()),
+        variants: &[r#"{"head": "classification"}"#],
+        graph: |config| Ok(squeeze::graph(&parsed(config)?)),
+        pretrained: Some(|_, weights| squeeze::from_imagenet(weights)),
     },
     Arch {
         name: "lite",
         about: "EfficientNet-Lite0 encoder with the same decoder: better and lighter, starts from ImageNet",
-        defaults: || Value::Object(Default::default()),
-        graph: |_| Ok(lite::graph()),
-        pretrained: Some(lite::from_imagenet),
+        defaults: || settings(&lite::LiteConfig::default()),
+        variants: &[
+            r#"{"head": "regression"}"#,
+            r#"{"cut": true}"#,
+            r#"{"norm": "group", "cut": true}"#,
+            r#"{"blur": true}"#,
+        ],
+        graph: |config| Ok(lite::graph(&parsed(config)?)),
+        pretrained: Some(|config, weights| lite::from_imagenet(&parsed(config)?, weights)),
     },
 ];
 
@@ -124,6 +158,16 @@ pub fn arch(name: &str) -> Result<&'static Arch> {
             known.join(", ")
         ))
     })
+}
+
+/// The network whose result is ab, for use: `graph`, and where it makes logits of bins, their mean colour, whose bins
+/// and frequencies are the statistics `head.bins` `[Q, 2]` (CIE units) and `head.prior` `[Q]`. A training on the logits
+/// runs `graph` with the parameters of this one.
+pub fn decoded(mut graph: Graph, decoding: &Decoding) -> Graph {
+    if decoder::Head::of(&graph) == decoder::Head::Classification {
+        graph.decode(graph.output(), "head", *decoding);
+    }
+    graph
 }
 
 fn settings(config: &impl serde::Serialize) -> Value {

@@ -6,10 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Colorizer, Model, Network, Place, Precision, arch,
-    builtin::Constant,
-    checkpoint::{Checkpoint, Header},
-    device::DeviceChoice,
+    Colorizer, Model, Network, Place, Precision, arch, bins::Decoding, builtin::Constant,
+    checkpoint::Checkpoint, decoded, decoder::Head, device::DeviceChoice, graph::Graph,
     params::Params,
 };
 use crate::error::{Error, Result};
@@ -29,7 +27,8 @@ const PLAIN: &[(&str, (f32, f32))] = &[("gray", (0., 0.)), ("constant", (10., 20
 /// Whether `name` is a model rather than a film: a bundled or test model, or a safetensors file.
 pub fn is_model_name(name: &str) -> bool {
     let extension = Path::new(name).extension();
-    BUNDLED.iter().any(|(n, _)| *n == name)
+    name == "default"
+        || BUNDLED.iter().any(|(n, _)| *n == name)
         || PLAIN.iter().any(|(n, _)| *n == name)
         || extension.is_some_and(|e| e.eq_ignore_ascii_case("safetensors"))
 }
@@ -42,16 +41,35 @@ pub fn load(name: &str, device: &DeviceChoice, precision: Precision) -> Result<B
     if let Some((_, ab)) = PLAIN.iter().find(|(n, _)| *n == name) {
         return Ok(Box::new(Constant { ab: *ab }));
     }
-    let checkpoint = open(name)?;
-    let info = ModelInfo::new(name, &checkpoint);
-    let place = device.place(precision)?;
-    let label = format!(
-        "{name} ({}, {:.1} M parameters, sha256 {})",
-        info.arch,
-        info.parameters as f64 / 1e6,
-        &info.digest[..12]
-    );
-    Ok(Box::new(network(name, checkpoint, place, label)?))
+    ready(name, open(name)?, device, precision)
+}
+
+/// A model of this name from what stands, or would stand, in its file.
+///
+/// # Errors
+/// As for [`load`].
+pub fn ready(
+    name: &str,
+    checkpoint: Checkpoint,
+    device: &DeviceChoice,
+    precision: Precision,
+) -> Result<Box<dyn Colorizer>> {
+    let (model, _, place) = model(name, checkpoint, device, precision)?;
+    Ok(Box::new(Network::new(model, place)))
+}
+
+/// Its network up to the last step: what it says of each pixel is logits of bins, where it has bins.
+///
+/// # Errors
+/// As for [`load`].
+pub fn undecoded(
+    name: &str,
+    checkpoint: Checkpoint,
+    device: &DeviceChoice,
+    precision: Precision,
+) -> Result<Network> {
+    let (model, graph, place) = model(name, checkpoint, device, precision)?;
+    Ok(Network::new(Model { graph, ..model }, place))
 }
 
 /// What the model `name` is; see [`load`] for names.
@@ -65,7 +83,16 @@ pub fn info(name: &str) -> Result<ModelInfo> {
     }
 }
 
-fn open(name: &str) -> Result<Checkpoint> {
+/// What stands in the file of the model `name`, a bundled one or a file.
+///
+/// # Errors
+/// [`Error::Model`] as for [`load`].
+pub fn open(name: &str) -> Result<Checkpoint> {
+    let name = if name == "default" {
+        DEFAULT_MODEL
+    } else {
+        name
+    };
     if let Some((_, bytes)) = BUNDLED.iter().find(|(n, _)| *n == name) {
         return Checkpoint::parse(bytes, name);
     }
@@ -87,20 +114,35 @@ fn open(name: &str) -> Result<Checkpoint> {
     Checkpoint::open(path)
 }
 
-fn network(name: &str, checkpoint: Checkpoint, place: Place, label: String) -> Result<Network> {
+/// A model, its graph up to the last step, and where it runs.
+fn model(
+    name: &str,
+    checkpoint: Checkpoint,
+    device: &DeviceChoice,
+    precision: Precision,
+) -> Result<(Model, Graph, Place)> {
+    let info = ModelInfo::new(name, &checkpoint);
+    let place = device.place(precision)?;
     let header = checkpoint.header;
     let kind = arch(&header.arch).map_err(|e| Error::model(name, e))?;
     let in_file = |e: Error| Error::model(name, format!("it does not fit {}: {e}", header.arch));
-    let graph = (kind.graph)(&header.network).map_err(in_file)?;
+    header.decoding.check().map_err(in_file)?;
+    let undecoded = (kind.graph)(&header.network).map_err(in_file)?;
+    let graph = decoded(undecoded.clone(), &header.decoding);
     let params = Params::given(&graph, &checkpoint.tensors, &place.device).map_err(in_file)?;
     let model = Model {
         graph,
         params,
         size: header.size,
         gain: header.gain,
-        label,
+        label: format!(
+            "{name} ({}, {:.1} M parameters, sha256 {})",
+            info.arch,
+            info.parameters as f64 / 1e6,
+            &info.digest[..12]
+        ),
     };
-    Ok(Network::new(model, place))
+    Ok((model, undecoded, place))
 }
 
 /// What a model is, for `autochrome info`.
@@ -118,6 +160,10 @@ pub struct ModelInfo {
     pub digest: String,
     /// Short side of the thumbnails that it was trained for.
     pub size: usize,
+    /// What its network makes; empty for a test model.
+    pub head: String,
+    /// How a choice of bins becomes a colour, where it makes one.
+    pub decoding: Option<Decoding>,
     /// Factor on its chroma.
     pub gain: f32,
     /// How it was trained.
@@ -129,9 +175,18 @@ pub struct ModelInfo {
 impl ModelInfo {
     fn new(name: &str, checkpoint: &Checkpoint) -> Self {
         let header = checkpoint.header.clone();
+        let graph = arch(&header.arch).and_then(|kind| (kind.graph)(&header.network));
+        // Unknown where the network that the header names is.
+        let (head, flops) = graph.map_or((None, 0), |graph| {
+            let size = (header.size, header.size);
+            (Some(Head::of(&graph)), graph.flops(size))
+        });
+        let classifies = head == Some(Head::Classification);
         Self {
             name: name.into(),
-            flops: flops(&header),
+            flops,
+            head: head.map(|head| head.to_string()).unwrap_or_default(),
+            decoding: classifies.then_some(header.decoding),
             arch: header.arch,
             parameters: checkpoint.tensors.values().map(|t| t.elem_count()).sum(),
             digest: checkpoint.digest.clone(),
@@ -150,17 +205,13 @@ impl ModelInfo {
             flops: 0,
             digest: String::new(),
             size: 0,
+            head: String::new(),
+            decoding: None,
             gain: 1.,
             trained: Value::Null,
             figures: Value::Null,
         }
     }
-}
-
-/// 0 where the network that the header names is not known.
-fn flops(header: &Header) -> u64 {
-    let graph = arch(&header.arch).and_then(|kind| (kind.graph)(&header.network));
-    graph.map_or(0, |graph| graph.flops((header.size, header.size)))
 }
 
 impl fmt::Display for ModelInfo {
@@ -179,6 +230,15 @@ impl fmt::Display for ModelInfo {
             "  thumbnails of {} px on the short side, chroma gain {}",
             self.size, self.gain
         )?;
+        if let Some(Decoding { k, temperature }) = self.decoding {
+            writeln!(
+                f,
+                "  {}: decoded with prior correction k {k}, temperature {temperature}",
+                self.head
+            )?;
+        } else {
+            writeln!(f, "  {}", self.head)?;
+        }
         writeln!(
             f,
             "  {:.2} GFLOP for a thumbnail of {1} x {1}",

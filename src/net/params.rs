@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::graph::Graph;
+use super::{bins, graph::Graph, orthogonal};
 use crate::error::{Error, Result};
 
 /// How a fresh parameter is drawn.
@@ -20,12 +21,95 @@ pub enum Init {
     Constant(f32),
     /// Normal with mean and standard deviation.
     Normal(f32, f32),
+    /// A weight whose rows, one for each of its first axis, are perpendicular and of length `gain`; of more rows than
+    /// columns, whose columns are (Saxe et al. 2014, arXiv 1312.6120). Each of the `groups` on its own.
+    Orthogonal {
+        /// Length of a row.
+        gain: f32,
+        /// Groups of rows that do not see each other.
+        groups: usize,
+    },
+    /// The bins in the gamut of sRGB, a and b in CIE units.
+    Bins,
+    /// The binomial filter of 3 x 3, for each channel.
+    Binomial,
 }
 
 impl Init {
-    /// He's initialisation for a layer of `fan_in` inputs followed by a (leaky) ReLU.
+    /// He's initialisation for a layer of `fan_in` inputs followed by a (leaky) ReLU (2015, arXiv 1502.01852).
     pub fn he(fan_in: usize) -> Self {
         Self::Normal(0., (2. / fan_in as f32).sqrt())
+    }
+
+    /// Glorot's initialisation, "Xavier", for a layer of `fan_in` inputs and `fan_out` outputs (2010).
+    pub fn xavier(fan_in: usize, fan_out: usize, gain: f32) -> Self {
+        Self::Normal(0., gain * (2. / (fan_in + fan_out) as f32).sqrt())
+    }
+}
+
+/// How the weights of a network's convolutions are drawn, as a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Draw {
+    /// From which distribution.
+    pub kind: DrawKind,
+    /// What it is scaled by; pix2pix has 0.02. Neither a network's own design nor Kaiming's has need of it.
+    pub gain: f32,
+}
+
+impl Default for Draw {
+    fn default() -> Self {
+        Self {
+            kind: DrawKind::Own,
+            gain: 0.02,
+        }
+    }
+}
+
+/// The distributions of [`Draw`]. Fans are PyTorch's: the inputs of a weight are its second axis times the window, its
+/// outputs the first; of a depthwise convolution, those of one group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DrawKind {
+    /// Each network's own design.
+    #[default]
+    Own,
+    /// Normal, of standard deviation `gain`.
+    Normal,
+    /// [`Init::xavier`].
+    Xavier,
+    /// [`Init::he`].
+    Kaiming,
+    /// [`Init::Orthogonal`].
+    Orthogonal,
+}
+
+impl Draw {
+    /// # Errors
+    /// [`Error::Usage`] for a gain that is not above 0.
+    pub fn validate(&self) -> Result<()> {
+        if self.gain > 0. && self.gain.is_finite() {
+            return Ok(());
+        }
+        Err(Error::Usage(format!(
+            "weights cannot be drawn with a gain of {}: it must be above 0",
+            self.gain
+        )))
+    }
+
+    /// For a weight of this shape, in so many groups; `None` is the network's own.
+    pub fn init(&self, shape: [usize; 4], groups: usize) -> Option<Init> {
+        let [rows, inputs, height, width] = shape;
+        let taps = height * width;
+        let (fan_in, fan_out) = (inputs * taps, rows / groups * taps);
+        let gain = self.gain;
+        match self.kind {
+            DrawKind::Own => None,
+            DrawKind::Normal => Some(Init::Normal(0., gain)),
+            DrawKind::Xavier => Some(Init::xavier(fan_in, fan_out, gain)),
+            DrawKind::Kaiming => Some(Init::he(fan_in)),
+            DrawKind::Orthogonal => Some(Init::Orthogonal { gain, groups }),
+        }
     }
 }
 
@@ -46,8 +130,7 @@ impl Params {
             statistics: BTreeMap::new(),
         };
         for parameter in graph.parameters() {
-            let count = parameter.shape.iter().product();
-            let values = draw(seed, &parameter.name, count, parameter.init);
+            let values = draw(seed, &parameter.name, &parameter.shape, parameter.init)?;
             let var = Var::from_vec(values, parameter.shape, device)?;
             let kind = match parameter.trained {
                 true => &mut params.trained,
@@ -116,6 +199,25 @@ impl Params {
         &self.statistics
     }
 
+    /// The same parameters but for `values`; those not named in it are shared, not copied.
+    ///
+    /// # Errors
+    /// [`Error::Model`] where a name is unknown.
+    pub fn with(&self, values: BTreeMap<String, Tensor>) -> Result<Self> {
+        let (mut trained, mut statistics) = (self.trained.clone(), self.statistics.clone());
+        for (name, value) in values {
+            let var = trained.get_mut(&name).or_else(|| statistics.get_mut(&name));
+            let Some(var) = var else {
+                return Err(Error::model(name, "this network has no such parameter"));
+            };
+            *var = Var::from_tensor(&value)?;
+        }
+        Ok(Self {
+            trained,
+            statistics,
+        })
+    }
+
     /// Every value by name, apart from the network: a copy.
     ///
     /// # Errors
@@ -125,6 +227,24 @@ impl Params {
         // `copy` of a variable keeps its record of where it came from.
         all.map(|(name, var)| Ok((name.clone(), var.as_detached_tensor().copy()?.detach())))
             .collect()
+    }
+
+    /// The same numbers as `dtype`. f64 is for checks: it runs on candle's own operations, slowly.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        let cast = |vars: &BTreeMap<String, Var>| {
+            let cast = |(name, var): (&String, &Var)| {
+                let value = var.as_detached_tensor().to_dtype(dtype)?;
+                Ok((name.clone(), Var::from_tensor(&value)?))
+            };
+            vars.iter().map(cast).collect::<Result<_>>()
+        };
+        Ok(Self {
+            trained: cast(&self.trained)?,
+            statistics: cast(&self.statistics)?,
+        })
     }
 
     /// Sets parameters by name; those not named in `values` keep theirs.
@@ -165,12 +285,27 @@ pub fn normal(rng: &mut impl Rng) -> f32 {
     ((-2. * u.ln()).sqrt() * angle.cos()) as f32
 }
 
-fn draw(seed: u64, name: &str, count: usize, init: Init) -> Vec<f32> {
-    match init {
+fn draw(seed: u64, name: &str, shape: &[usize], init: Init) -> Result<Vec<f32>> {
+    let count = shape.iter().product();
+    let mut rng = stream(seed, name);
+    Ok(match init {
         Init::Constant(v) => vec![v; count],
-        Init::Normal(mean, std) => {
-            let mut rng = stream(seed, name);
-            (0..count).map(|_| mean + std * normal(&mut rng)).collect()
+        Init::Bins => bins::in_gamut().concat(),
+        Init::Binomial => {
+            let row = [0.25, 0.5, 0.25];
+            let filter = row.map(|y| row.map(|x| y * x)).concat();
+            filter.into_iter().cycle().take(count).collect()
         }
-    }
+        Init::Normal(mean, std) => (0..count).map(|_| mean + std * normal(&mut rng)).collect(),
+        Init::Orthogonal { gain, groups } => {
+            let rows = shape[0] / groups;
+            let columns = count / shape[0];
+            let mut all = Vec::with_capacity(count);
+            for _ in 0..groups {
+                let group = (0..rows * columns).map(|_| normal(&mut rng)).collect();
+                all.extend(orthogonal::from_normal(group, rows, columns, gain)?);
+            }
+            all
+        }
+    })
 }

@@ -6,18 +6,27 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 use super::{
-    decoder,
+    decoder::{self, Head},
     graph::{Conv, Graph, RELU, Value, Window},
 };
 use crate::error::{Error, Result};
+
+/// Settings of the network.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SqueezeConfig {
+    /// What it makes.
+    pub head: Head,
+}
 
 /// How strong ImageNet SqueezeNet's features are, about.
 const STRENGTH: f64 = 100.;
 
 /// The network; the encoder's names are the original's (`conv1`, `fire2`, ...).
-pub fn graph() -> Graph {
+pub fn graph(config: &SqueezeConfig) -> Graph {
     let (mut g, l) = Graph::new(1);
     let stem = g.conv(l, Conv::new("conv1", 96, Window::new(7, 2, 3)).act(RELU)); // 1/2
     let mut x = g.max_pool(stem);
@@ -32,13 +41,13 @@ pub fn graph() -> Graph {
     let eighth = x; // 512
     x = g.max_pool(x);
     let deep = fire(&mut g, x, 9); // 512 at 1/16
-    decoder::regression(&mut g, deep, &[eighth, quarter], None);
+    decoder::decoder(&mut g, deep, &[eighth, quarter], None, config.head);
     g
 }
 
 /// 1x1 "squeeze", then 1x1 and 3x3 "expand" side by side; expand grows by 128 every second module (table 1 of the
 /// paper).
-fn fire(g: &mut Graph, x: Value, number: usize) -> Value {
+pub(super) fn fire(g: &mut Graph, x: Value, number: usize) -> Value {
     let expand = 64 * (number / 2);
     let conv = |part: &str, channels, size| {
         Conv::same(format!("fire{number}.{part}"), channels, size).act(RELU)
@@ -59,15 +68,11 @@ fn fire(g: &mut Graph, x: Value, number: usize) -> Value {
 /// # Errors
 /// [`Error::Model`] where a tensor of SqueezeNet v1.0 is missing.
 pub fn from_imagenet(weights: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
-    let get = |name: &str| {
-        weights.get(name).ok_or_else(|| {
-            Error::model(
-                name,
-                "these are not the weights of SqueezeNet v1.0: this is missing",
-            )
-        })
-    };
-    let fires = graph().parameters().into_iter().map(|p| p.name);
+    let get = |name: &str| original(weights, name);
+    let fires = graph(&SqueezeConfig::default())
+        .parameters()
+        .into_iter()
+        .map(|p| p.name);
     let mut ours: BTreeMap<_, _> = fires
         .filter(|name| name.starts_with("fire"))
         .map(|name| {
@@ -88,4 +93,20 @@ pub fn from_imagenet(weights: &BTreeMap<String, Tensor>) -> Result<BTreeMap<Stri
     );
     ours.insert("conv1.bias".into(), (bias / STRENGTH)?);
     Ok(ours)
+}
+
+/// A tensor of the original by its name.
+///
+/// # Errors
+/// [`Error::Model`] where it is missing.
+pub(super) fn original<'a>(
+    weights: &'a BTreeMap<String, Tensor>,
+    name: &str,
+) -> Result<&'a Tensor> {
+    weights.get(name).ok_or_else(|| {
+        Error::model(
+            name,
+            "these are not the weights of SqueezeNet v1.0: this is missing",
+        )
+    })
 }

@@ -1,4 +1,5 @@
-//! Adam (Kingma & Ba 2014), with its state in the open so that a run can be resumed exactly.
+//! AdamW (Loshchilov & Hutter 2019; Adam of Kingma & Ba 2014 with decoupled weight decay), with its state in the open
+//! so that a run can be resumed exactly.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +8,10 @@ use rayon::prelude::*;
 
 use crate::net::engine::eager::Gradients;
 
-/// A running mean of gradients, or of their squares, moved towards a new one.
+/// A running mean of gradients, or of their squares, moved towards a new one, which is `scale` times as long as given.
 struct Decay {
     beta: f64,
+    scale: f64,
     squared: bool,
 }
 
@@ -40,7 +42,11 @@ impl InplaceOp2 for Decay {
         g: &CpuStorage,
         g_layout: &Layout,
     ) -> Candle<()> {
-        let (old, new) = (self.beta as f32, (1. - self.beta) as f32);
+        let scale = match self.squared {
+            false => self.scale,
+            true => self.scale * self.scale,
+        };
+        let (old, new) = (self.beta as f32, ((1. - self.beta) * scale) as f32);
         let mean = values_mut(mean, mean_layout)?.iter_mut();
         let pairs = mean.zip(values(g, g_layout)?);
         match self.squared {
@@ -51,10 +57,11 @@ impl InplaceOp2 for Decay {
     }
 }
 
-/// A parameter moved by `rate * m / (sqrt(v * unbias) + eps)`.
+/// A parameter times `shrink`, moved by `rate * m / (sqrt(v * unbias) + eps)`.
 struct Move {
     rate: f64,
     unbias: f64,
+    shrink: f64,
 }
 
 impl InplaceOp3 for Move {
@@ -72,9 +79,10 @@ impl InplaceOp3 for Move {
         v_layout: &Layout,
     ) -> Candle<()> {
         let (rate, unbias, eps) = (self.rate as f32, self.unbias as f32, Adam::EPS as f32);
+        let shrink = self.shrink as f32;
         let moments = values(m, m_layout)?.iter().zip(values(v, v_layout)?);
         for (p, (m, v)) in values_mut(p, p_layout)?.iter_mut().zip(moments) {
-            *p -= rate * m / ((v * unbias).sqrt() + eps);
+            *p = shrink * *p - rate * m / ((v * unbias).sqrt() + eps);
         }
         Ok(())
     }
@@ -85,30 +93,55 @@ impl InplaceOp3 for Move {
 /// # Errors
 /// Shapes that do not fit.
 pub fn decayed(mean: &Tensor, value: &Tensor, beta: f64) -> Candle<Tensor> {
-    if !mean.device().is_cpu() {
-        return mean.affine(beta, 0.)? + value.affine(1. - beta, 0.)?;
-    }
-    let squared = false;
-    mean.inplace_op2(&value.contiguous()?, &Decay { beta, squared })?;
-    Ok(mean.clone())
+    let scale = 1.;
+    moved_mean(
+        mean,
+        value,
+        &Decay {
+            beta,
+            scale,
+            squared: false,
+        },
+    )
 }
 
-/// As [`decayed`], towards the square of `value`.
-fn decayed_square(mean: &Tensor, value: &Tensor, beta: f64) -> Candle<Tensor> {
-    if !mean.device().is_cpu() {
-        return mean.affine(beta, 0.)? + value.sqr()?.affine(1. - beta, 0.)?;
+fn moved_mean(mean: &Tensor, value: &Tensor, decay: &Decay) -> Candle<Tensor> {
+    if mean.device().is_cpu() {
+        mean.inplace_op2(&value.contiguous()?, decay)?;
+        return Ok(mean.clone());
     }
-    let squared = true;
-    mean.inplace_op2(&value.contiguous()?, &Decay { beta, squared })?;
-    Ok(mean.clone())
+    let value = value.affine(decay.scale, 0.)?;
+    let value = if decay.squared { value.sqr()? } else { value };
+    mean.affine(decay.beta, 0.)? + value.affine(1. - decay.beta, 0.)?
 }
 
-fn moved(var: &Var, m: &Tensor, v: &Tensor, rate: f64, unbias: f64) -> Candle<()> {
-    if !var.device().is_cpu() {
-        let spread = v.affine(unbias, 0.)?.sqrt()?.affine(1., Adam::EPS)?;
-        return var.set(&(var.as_tensor() - (m.affine(rate, 0.)? / spread)?)?);
+fn moved(var: &Var, m: &Tensor, v: &Tensor, by: &Move) -> Candle<()> {
+    if var.device().is_cpu() {
+        return var.inplace_op3(m, v, by);
     }
-    var.inplace_op3(m, v, &Move { rate, unbias })
+    let spread = v.affine(by.unbias, 0.)?.sqrt()?.affine(1., Adam::EPS)?;
+    let rest = var.as_detached_tensor().affine(by.shrink, 0.)?;
+    var.set(&(rest - (m.affine(by.rate, 0.)? / spread)?)?)
+}
+
+/// Length of all gradients together, summed in the order of their names.
+///
+/// # Errors
+/// Out of memory.
+pub fn norm(gradients: &Gradients) -> Candle<f64> {
+    let all: Vec<&Tensor> = gradients.values().collect();
+    let square = |g: &&Tensor| g.sqr()?.sum_all()?.to_scalar::<f32>();
+    let squares: Vec<f32> = all.par_iter().map(square).collect::<Candle<_>>()?;
+    Ok(squares.into_iter().map(f64::from).sum::<f64>().sqrt())
+}
+
+/// What one step of an optimiser is asked to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// Largest length of all gradients together; longer ones are shortened to it. 0 leaves them.
+    pub clip: f64,
+    /// Share, times the rate, by which weights of convolutions shrink.
+    pub decay: f64,
 }
 
 /// The optimiser of one network.
@@ -140,25 +173,50 @@ impl Adam {
         })
     }
 
-    /// One step. `rate` gives the learning rate of a parameter by name. A parameter without a gradient stays.
+    /// One step; gives the length of the gradients. `rate` gives the learning rate of a parameter by name: one with
+    /// rate 0 stays as it is, but its moments move. A parameter without a gradient stays.
     ///
     /// # Errors
     /// A gradient of another shape.
-    pub fn step(&mut self, gradients: &Gradients, rate: impl Fn(&str) -> f64 + Sync) -> Candle<()> {
+    pub fn step(
+        &mut self,
+        gradients: &Gradients,
+        step: Step,
+        rate: impl Fn(&str) -> f64 + Sync,
+    ) -> Candle<f64> {
         self.steps += 1;
         let unbias = |beta: f64| 1. / (1. - beta.powf(self.steps as f64));
         let (b1, b2) = self.betas;
         let unbias = (unbias(b1), unbias(b2));
+        let length = norm(gradients)?;
+        let scale = match step.clip > 0. && length > step.clip {
+            true => step.clip / length,
+            false => 1.,
+        };
         let vars = &self.vars;
         let moments: Vec<_> = self.moments.iter_mut().collect();
         moments.into_par_iter().try_for_each(|(name, (m, v))| {
             let (Some(var), Some(g)) = (vars.get(name), gradients.get(name)) else {
                 return Ok(());
             };
-            *m = decayed(m, g, b1)?;
-            *v = decayed_square(v, g, b2)?;
-            moved(var, m, v, rate(name) * unbias.0, unbias.1)
-        })
+            let towards = |beta, squared| Decay {
+                beta,
+                scale,
+                squared,
+            };
+            *m = moved_mean(m, g, &towards(b1, false))?;
+            *v = moved_mean(v, g, &towards(b2, true))?;
+            let rate = rate(name);
+            // Norms and biases have one side.
+            let decay = if var.rank() > 1 { step.decay } else { 0. };
+            let by = Move {
+                rate: rate * unbias.0,
+                unbias: unbias.1,
+                shrink: 1. - rate * decay,
+            };
+            moved(var, m, v, &by)
+        })?;
+        Ok(length)
     }
 
     /// The state, for a checkpoint: tensors named `PARAMETER.m` and `PARAMETER.v`, and the number of steps.

@@ -1,120 +1,108 @@
-//! Generator, discriminator and their optimisers: one step, the state between two, the model that comes of them.
+//! One step of a run, and the model that comes of all of them.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-use candle_core::{Device, Tensor, Var, backprop::GradStore};
+use candle_core::{Device, Tensor, Var};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Config,
+    critic::{Critic, Judge},
     data::Batch,
     journal::Losses,
-    objective::{Attempt, OBJECTIVES, discriminator_loss},
-    optim::{Adam, decayed},
+    learner::{Learner, Learnt, Sum, add, leaf, slope},
+    liveliness::Look,
+    objective::{Attempt, Classes, Frozen, Motion, Moved, Need, OBJECTIVES, Objective, refilmed},
+    optim::{Step, decayed},
+    start::start,
+    store::{Named, Saved},
 };
 use crate::{
-    error::{Error, Result, io_sentence, shown},
-    eval::{self, Exam, Figures},
-    frame::AbMap,
+    color,
+    error::{Error, Result},
+    eval::Exam,
     net::{
-        self, Place, Precision,
-        checkpoint::{self, COLOR, Checkpoint, Header},
+        self, Decoding, Place, Precision,
+        checkpoint::{COLOR, Header},
+        decoder::Head,
         engine::{
             Engine, allow_tf32, cpu_has_bf16,
-            eager::{Eager, Gradients, Pass, Seen, Wanted},
+            eager::{Gradients, Norms, Pass, Seen, Wanted},
             onednn::Packs,
-            ops::{self, BlockSum, Cat, Slice},
+            ops::{self, BlockSum, Run},
             upload,
         },
+        features::Features,
         graph::Graph,
         params::{Params, stream},
-        patchgan,
     },
 };
-
-/// Parameters to start from: a model of ours of the same kind, or the ImageNet network of the generator's encoder.
-fn initial(path: &Path, arch: &str) -> Result<BTreeMap<String, Tensor>> {
-    let name = shown(path);
-    let bytes = fs::read(path).map_err(|e| Error::model(&name, io_sentence(&e)))?;
-    match (
-        Checkpoint::parse(&bytes, &name),
-        net::arch(arch)?.pretrained,
-    ) {
-        (Ok(model), _) if model.header.arch == arch => Ok(model.tensors),
-        (Ok(model), _) => Err(Error::model(
-            &name,
-            format!("it is {}, not {arch}", model.header.arch),
-        )),
-        (Err(_), Some(ours)) => ours(&checkpoint::tensors(&bytes, &name, &Device::Cpu)?),
-        (Err(e), None) => Err(e),
-    }
-}
 
 const SLOW_BF16: &str =
     "this CPU does not multiply bf16 numbers itself: --set bf16=false is many times faster here";
 
-/// A network in training.
-struct Network {
-    graph: Graph,
-    params: Params,
-    optimiser: Adam,
-    bf16: bool,
-}
-
-impl Network {
-    fn new(graph: Graph, seed: u64, config: &Config, device: &Device) -> Result<Self> {
-        let params = Params::seeded(&graph, seed, device)?;
-        let optimiser = Adam::new(params.trained().clone(), config.betas)?;
-        Ok(Self {
-            graph,
-            params,
-            optimiser,
-            bf16: config.bf16,
-        })
-    }
-
-    fn learn(&self, x: &Tensor, noise: &mut ChaCha8Rng, packs: &Arc<Packs>) -> Result<Pass> {
-        let Self {
-            graph,
-            params,
-            bf16,
-            ..
-        } = self;
-        let bf16 = *bf16;
-        Ok(Eager {
-            graph,
-            params,
-            bf16,
-        }
-        .learn_sharing(x, noise, packs)?)
-    }
-}
+/// How logits become colours while a network learns, and until its looks are chosen.
+const LEARNING: Decoding = Decoding {
+    k: 0.,
+    temperature: 1.,
+};
 
 /// Generator, discriminator and their optimisers.
 pub struct Trainer {
     config: Config,
     device: Device,
     step: u64,
-    generator: Network,
-    critic: Network,
+    generator: Learner,
+    critic: Option<Critic>,
     /// Running mean of the generator's parameters, and its statistics.
     mean: BTreeMap<String, Tensor>,
     /// Names of parameters that were given rather than drawn.
     given: Vec<String>,
+    /// What the objectives look at that does not learn.
+    frozen: Frozen,
     /// Parts of a batch; more than the settings say once a device's memory has run out.
-    shards: usize,
+    parts: usize,
     warnings: Vec<String>,
 }
 
+/// What a step has come to.
+pub struct Stepped {
+    /// Losses by name.
+    pub losses: Losses,
+    /// Mean chroma of the generator's results over the truth's.
+    pub chroma: f32,
+    /// Standard deviation of chroma of the generator's results over the truth's.
+    pub spread: f32,
+}
+
+/// A part of a batch at the size of the generator's head: what was given, what is true.
+struct Part {
+    index: usize,
+    /// What the generator is given, at full size.
+    input: Tensor,
+    /// The same at the head's size.
+    l: Tensor,
+    /// True lightness, at full size.
+    true_l: Tensor,
+    /// True chroma there.
+    truth: Tensor,
+}
+
+/// A part and what the generator made of it.
+struct Made {
+    part: Part,
+    pass: Pass,
+}
+
 impl Trainer {
-    /// A run at its beginning, from `init` where there is one.
+    /// A run at its beginning, from the weights of `init` where there is one.
     ///
     /// # Errors
     /// [`Error::Usage`] for settings that do not go together, [`Error::Model`] for an `init` that does not fit.
-    pub fn new(config: &Config, init: Option<&Path>, device: Device) -> Result<Self> {
+    pub fn new(config: &Config, init: Option<&str>, device: Device) -> Result<Self> {
         allow_tf32(true);
         let (_, slow) = Engine::choose(&device, Precision::F32);
         let mut warnings = Vec::from_iter(slow);
@@ -122,40 +110,49 @@ impl Trainer {
             warnings.push(SLOW_BF16.into());
         }
         let graph = (net::arch(&config.arch)?.graph)(&config.network)?;
-        let stride = graph.stride();
-        if !config.size.is_multiple_of(stride) {
-            return Err(Error::Usage(format!(
-                "size {} must be a multiple of {stride} for {}",
-                config.size, config.arch
-            )));
+        fits(config, &graph)?;
+        let generator = Learner::new(graph, config.seed, config.betas, config, &device)?;
+        let mut given = Vec::new();
+        if let Some(name) = init {
+            let start = start(name, config, &generator.graph)?;
+            generator.params.set(&start.given)?;
+            warnings.extend(start.words);
+            given = start.given.into_keys().collect();
         }
-        let (side, _) = graph.sizes((config.size, config.size))[graph.output().index()];
-        let least = config.critic.smallest_side();
-        if config.weight("gan") > 0. && side < least {
-            return Err(Error::Usage(format!(
-                "{} makes {side} px of chroma at size {}, a discriminator of {} layers needs {least}: take a larger size or fewer layers",
-                config.arch, config.size, config.critic.layers
-            )));
-        }
-        let critic = patchgan::graph(&config.critic);
-        let critic = Network::new(critic, config.seed.wrapping_add(1), config, &device)?;
-        let generator = Network::new(graph, config.seed, config, &device)?;
-        let given = match init {
-            None => BTreeMap::new(),
-            Some(path) => initial(path, &config.arch)?,
+        let classes = match Head::of(&generator.graph) {
+            Head::Regression => None,
+            Head::Classification => Some(Classes::new(&device)?),
         };
-        generator.params.set(&given)?;
+        let critic = match config.weight("gan") > 0. {
+            true => Some(Critic::new(config, &device)?),
+            false => None,
+        };
         Ok(Self {
+            frozen: Frozen {
+                classes,
+                features: features(config, &device)?,
+            },
             config: config.clone(),
             device,
             step: 0,
             mean: generator.params.values()?,
             generator,
             critic,
-            given: given.into_keys().collect(),
-            shards: config.shards,
+            given,
+            parts: config.shards * config.accumulate,
             warnings,
         })
+    }
+
+    /// Lets rare classes weigh more in the rebalanced cross-entropy, by how frequent each is.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn rebalance(&mut self, frequencies: &[f32]) -> Result<()> {
+        match &mut self.frozen.classes {
+            Some(classes) => Ok(classes.rebalance(frequencies)?),
+            None => Ok(()),
+        }
     }
 
     /// What the user should hear of since the last call.
@@ -175,22 +172,18 @@ impl Trainer {
         self.generator.graph.stride()
     }
 
-    /// The parameters that the model will have: the running mean.
-    pub fn mean(&self) -> &BTreeMap<String, Tensor> {
-        &self.mean
-    }
-
     /// One step: the discriminator on detached results, then the generator. Where the device's memory does not hold a
     /// part of the batch, the parts are halved from then on, with a warning; the step goes on as if it had begun so.
     ///
     /// # Errors
     /// [`Error::Train`] where a loss is no longer finite; out of memory with parts of one photograph.
-    pub fn step(&mut self, batch: &Batch) -> Result<Losses> {
+    pub fn step(&mut self, batch: &Batch) -> Result<Stepped> {
+        let count = batch.l.dim(0)?;
         loop {
-            let share = self.config.batch / self.shards;
+            let share = count / self.parts;
             match self.whole_step(batch, share) {
                 Err(e) if share.is_multiple_of(2) && is_out_of_memory(&e) => {
-                    self.shards *= 2;
+                    self.parts *= 2;
                     self.warnings.push(format!(
                         "out of device memory with {share} photographs at once: going on with {}",
                         share / 2
@@ -201,72 +194,149 @@ impl Trainer {
         }
     }
 
-    /// `f` of every part of a batch: side by side on the CPU, one after the other elsewhere, where one at a time keeps
-    /// the device busy and less memory taken.
-    fn parts<A: Send, B: Send>(
-        &self,
-        parts: Vec<A>,
-        f: impl Fn(usize, A) -> Result<B> + Sync,
-    ) -> Result<Vec<B>> {
-        match self.device.is_cpu() {
-            true => {
-                let parts = parts.into_par_iter().enumerate();
-                parts.map(|(i, part)| f(i, part)).collect()
-            }
-            false => {
-                let parts = parts.into_iter().enumerate();
-                parts.map(|(i, part)| f(i, part)).collect()
-            }
-        }
-    }
-
-    fn whole_step(&mut self, batch: &Batch, share: usize) -> Result<Losses> {
-        // Packed weights live until the weights move.
-        let packs = Arc::default();
-        let all = vec![(); self.shards];
-        let attempts = self.parts(all, |i, ()| self.attempt(batch, i, share, &packs))?;
-        let rate = self.config.rate_at(self.step);
+    fn whole_step(&mut self, batch: &Batch, share: usize) -> Result<Stepped> {
+        let turn = self.config.turn(self.step);
+        let rounds = self.rounds();
+        let mut made = None;
         let mut losses = Losses::new();
-        if self.adversarial() {
-            let packs = Arc::default();
-            let all = attempts.iter().collect();
-            let results = self.parts(all, |i, shard| self.critic_gradients(shard, i, &packs))?;
-            let (loss, gradients) = merged(results)?;
-            self.critic.optimiser.step(&gradients, |_| rate)?;
-            losses.extend(loss);
+        let mut seen = Seeing::default();
+        if turn.critic() {
+            let (lesson, results) = self.teach(batch, share, &rounds)?;
+            losses.extend(lesson);
+            made = results;
         }
-        let critic_packs = Arc::default();
-        let seen: Vec<_> = attempts.iter().map(|s| s.pass.seen.clone()).collect();
-        let gradients = |i, shard| self.gradients(shard, i, &critic_packs);
-        let results = self.parts(attempts, gradients)?;
-        let (loss, gradients) = merged(results)?;
-        losses.extend(loss);
-        if let Some((name, _)) = losses.iter().find(|(_, loss)| !loss.is_finite()) {
-            return Err(Error::Train(format!(
-                "the {name} loss is not finite at step {}; resume from the last saved state with a lower rate",
-                self.step
-            )));
+        if turn.generator() {
+            let (lesson, gradients, sights) = self.learn(batch, share, &rounds, made)?;
+            losses.extend(lesson);
+            finite(&losses, self.step)?;
+            let length = self.move_generator(&gradients)?;
+            losses.push(("gradient", length as f32));
+            self.generator.see(&sights.norms)?;
+            seen = sights;
         }
-        let given = |name: &str| {
-            if self.given.iter().any(|n| n == name) {
-                self.config.given_rate
-            } else {
-                1.
-            }
-        };
-        let optimiser = &mut self.generator.optimiser;
-        optimiser.step(&gradients, |name| rate * given(name))?;
-        self.see(&seen)?;
+        finite(&losses, self.step)?;
         self.step += 1;
         self.average()?;
-        Ok(losses)
+        Ok(Stepped {
+            losses,
+            chroma: seen.chroma(),
+            spread: seen.spread(),
+        })
     }
 
-    fn adversarial(&self) -> bool {
-        self.config.weight("gan") > 0. && self.step >= self.config.gan_from
+    /// Parts of a batch by rounds: those of a round are worked on side by side on the CPU, and one at a time elsewhere,
+    /// where one keeps the device busy.
+    fn rounds(&self) -> Vec<Vec<usize>> {
+        let wide = match self.device.is_cpu() {
+            true => self.config.shards,
+            false => 1,
+        };
+        let parts: Vec<usize> = (0..self.parts).collect();
+        parts.chunks(wide).map(<[usize]>::to_vec).collect()
     }
 
-    /// A source of random numbers for one purpose in one shard of this step.
+    /// The discriminator's step. Gives what the generator made, where that was one round and can be used again.
+    fn teach(
+        &mut self,
+        batch: &Batch,
+        share: usize,
+        rounds: &[Vec<usize>],
+    ) -> Result<(Losses, Option<Vec<Made>>)> {
+        let Some(mut critic) = self.critic.take() else {
+            return Err(Error::internal("trainer", "no discriminator"));
+        };
+        let learnt = critic
+            .iterate()
+            .and_then(|()| self.lessons(&critic, batch, share, rounds));
+        let rate = self.config.rate_at(self.step);
+        let stepped = learnt.and_then(|((losses, gradients), made)| {
+            finite(&losses, self.step)?;
+            let loss = losses.first().map_or(0., |(_, loss)| *loss);
+            critic.step(loss, gradients, rate)?;
+            Ok((losses, made))
+        });
+        self.critic = Some(critic);
+        stepped
+    }
+
+    fn lessons(
+        &self,
+        critic: &Critic,
+        batch: &Batch,
+        share: usize,
+        rounds: &[Vec<usize>],
+    ) -> Result<(Learnt, Option<Vec<Made>>)> {
+        let judge = critic.judge()?;
+        let packs = Arc::<Packs>::default();
+        let mut sum = Sum::default();
+        let mut last = None;
+        for round in rounds {
+            let made = side_by_side(round, |i| self.make(batch, *i, share, &packs))?;
+            let lesson = |made: &Made| {
+                let Part {
+                    index, l, truth, ..
+                } = &made.part;
+                let ab = self.colours(made.pass.output(), Run::Plain)?;
+                judge.lesson(l, truth, &ab, &mut self.noise("critic", *index))
+            };
+            sum.add(side_by_side(&made, lesson)?)?;
+            last = Some(made);
+        }
+        Ok((sum.mean()?, last.filter(|_| rounds.len() == 1)))
+    }
+
+    /// Losses and gradients of the generator.
+    fn learn(
+        &self,
+        batch: &Batch,
+        share: usize,
+        rounds: &[Vec<usize>],
+        made: Option<Vec<Made>>,
+    ) -> Result<(Losses, Gradients, Seeing)> {
+        // Packed weights live until the weights move.
+        let packs = Arc::<Packs>::default();
+        let judge = match self.config.turn(self.step).critic() {
+            true => self.critic.as_ref().map(Critic::judge).transpose()?,
+            false => None,
+        };
+        let mut sum = Sum::default();
+        let mut seen = Seeing::default();
+        let mut ready = made;
+        for round in rounds {
+            let made = match ready.take() {
+                Some(made) => made,
+                None => side_by_side(round, |i| self.make(batch, *i, share, &packs))?,
+            };
+            let gradients = |made| self.gradients(made, judge.as_ref(), &packs);
+            let parts: Result<Vec<_>> = made.into_par_iter().map(gradients).collect();
+            let (learnt, sights): (Vec<_>, Vec<_>) = parts?.into_iter().unzip();
+            sum.add(learnt)?;
+            sights.into_iter().for_each(|sight| seen.add(sight));
+        }
+        let (losses, gradients) = sum.mean()?;
+        Ok((losses, gradients, seen))
+    }
+
+    /// Moves the generator; gives the length of the gradients.
+    fn move_generator(&mut self, gradients: &Gradients) -> Result<f64> {
+        let Config {
+            clip,
+            decay,
+            given_rate,
+            frozen,
+            ..
+        } = self.config;
+        let rate = self.config.rate_at(self.step);
+        let of_given = if self.step < frozen { 0. } else { given_rate };
+        let rate = |name: &str| match self.given.binary_search_by(|n| n.as_str().cmp(name)) {
+            Ok(_) => rate * of_given,
+            Err(_) => rate,
+        };
+        let optimiser = &mut self.generator.optimiser;
+        Ok(optimiser.step(gradients, Step { clip, decay }, rate)?)
+    }
+
+    /// A source of random numbers for one purpose in one part of this step.
     fn noise(&self, purpose: &str, index: usize) -> ChaCha8Rng {
         stream(
             self.config.seed,
@@ -274,13 +344,8 @@ impl Trainer {
         )
     }
 
-    fn attempt(
-        &self,
-        batch: &Batch,
-        index: usize,
-        share: usize,
-        packs: &Arc<Packs>,
-    ) -> Result<Shard> {
+    /// Part `index` of a batch, and what the generator makes of it.
+    fn make(&self, batch: &Batch, index: usize, share: usize, packs: &Arc<Packs>) -> Result<Made> {
         let part = |t: &Tensor| -> Result<Tensor> {
             let part = t.narrow(0, index * share, share)?.contiguous()?;
             if self.device.is_cpu() {
@@ -289,143 +354,127 @@ impl Trainer {
             let values = part.flatten_all()?.to_vec1::<f32>()?;
             Ok(upload(&values, part.shape(), &self.device)?)
         };
-        let (l, truth) = (part(&batch.l)?, part(&batch.ab)?);
-        let pass = self
-            .generator
-            .learn(&l, &mut self.noise("dropout", index), packs)?;
+        let input = part(&batch.l)?;
+        let mut noise = self.noise("dropout", index);
+        let norms = self.norms();
+        let pass = self.generator.learn(&input, norms, &mut noise, packs)?;
         // The head may be smaller than the input: compare at its size.
-        let factor = l.dim(1)? / pass.output().dim(1)?;
+        let factor = input.dim(1)? / pass.output().dim(1)?;
         let shrink = |t: &Tensor| match factor {
-            1 => Ok(t.clone()),
-            _ => ops::evaluate(&BlockSum(factor), &[t])? / (factor * factor) as f64,
+            1 => Ok::<_, Error>(t.clone()),
+            _ => Ok((ops::evaluate(&BlockSum(factor), &[t])? / (factor * factor) as f64)?),
         };
-        Ok(Shard {
-            l: shrink(&l)?,
-            truth: shrink(&truth)?,
-            pass,
-        })
+        let part = Part {
+            index,
+            l: shrink(&input)?,
+            true_l: part(&batch.true_l)?,
+            truth: shrink(&part(&batch.ab)?)?,
+            input,
+        };
+        Ok(Made { part, pass })
     }
 
-    /// The discriminator's pass over L and chroma.
-    fn judged(
-        &self,
-        (l, ab): (&Tensor, &Tensor),
-        purpose: &str,
-        index: usize,
-        packs: &Arc<Packs>,
-    ) -> Result<Pass> {
-        let pair = ops::evaluate(&Cat, &[l, ab])?;
-        self.critic
-            .learn(&pair, &mut self.noise(purpose, index), packs)
-    }
-
-    fn critic_gradients(
-        &self,
-        shard: &Shard,
-        index: usize,
-        packs: &Arc<Packs>,
-    ) -> Result<(Losses, Gradients)> {
-        let real = self.judged((&shard.l, &shard.truth), "real", index, packs)?;
-        let fake = self.judged((&shard.l, shard.pass.output()), "fake", index, packs)?;
-        let (on_real, on_fake) = (leaf(real.output())?, leaf(fake.output())?);
-        let loss = discriminator_loss(&on_real, &on_fake)?;
-        let slopes = loss.backward()?;
-        let of_real = real.backward(&slope(&slopes, &on_real)?, Wanted::Parameters)?;
-        let mut gradients = fake.backward(&slope(&slopes, &on_fake)?, Wanted::Parameters)?;
-        for (name, gradient) in of_real {
-            add(&mut gradients, name, gradient)?;
+    /// What batch norms see at this step.
+    fn norms(&self) -> Norms {
+        match self.config.settled(self.step) {
+            true => Norms::Running,
+            false => Norms::Batch,
         }
-        Ok((vec![("d", loss.to_scalar()?)], gradients))
+    }
+
+    /// What a head says as colours; through `run` candle may differentiate.
+    fn colours(&self, raw: &Tensor, run: Run) -> Result<Tensor> {
+        match &self.frozen.classes {
+            None => Ok(raw.clone()),
+            Some(classes) => Ok(run.apply(classes.decode(&LEARNING)?, &[raw])?),
+        }
     }
 
     fn gradients(
         &self,
-        shard: Shard,
-        index: usize,
+        made: Made,
+        judge: Option<&Judge>,
         packs: &Arc<Packs>,
-    ) -> Result<(Losses, Gradients)> {
-        let ab = leaf(shard.pass.output())?;
-        let judged = match self.adversarial() {
-            true => Some(self.judged((&shard.l, &ab), "judge", index, packs)?),
-            false => None,
-        };
-        let logits = match &judged {
-            Some(pass) => Some(leaf(pass.output())?),
-            None => None,
-        };
+    ) -> Result<(Learnt, Sight)> {
+        let Made { part, pass } = made;
+        let raw = leaf(pass.output())?;
+        let ab = self.colours(raw.as_tensor(), Run::Tracked)?;
+        let sight = Sight::of(&ab, &part.truth, &pass.seen)?;
+        let mut losses = Losses::new();
+        let mut total = Vec::new();
+        if let Some(judge) = judge {
+            let mut noise = self.noise("judge", part.index);
+            let (loss, slope) = judge.verdict(&part.l, &ab.detach(), &mut noise)?;
+            losses.push(("gan", loss));
+            let weight = self.config.weight("gan");
+            // Its derivative with respect to ab is the slope that came from behind the discriminator.
+            total.push(((&ab * slope)?.sum_all()? * weight)?);
+        }
+        let again = self.again(&part, packs)?;
         let attempt = Attempt {
-            ab: ab.as_tensor().clone(),
-            truth: shard.truth,
-            logits: logits.as_ref().map(|logits| logits.as_tensor().clone()),
+            l: &part.true_l,
+            ab: &ab,
+            truth: &part.truth,
+            logits: self.frozen.classes.as_ref().map(|_| raw.as_tensor()),
+            judged: None,
+            adversary: self.config.critic.loss,
+            moved: again.as_ref().map(Again::moved),
+            frozen: &self.frozen,
         };
-        let (losses, total) = self.objective(&attempt)?;
-        let Some(total) = total else {
-            // Before `gan_from` a run on the adversarial objective alone has nothing to do.
-            return Ok((losses, Gradients::new()));
+        for objective in OBJECTIVES {
+            let weight = self.config.weight_at(objective.name, self.step);
+            // What the discriminator said was asked for above.
+            if weight > 0. && !objective.needs.contains(&Need::Judged) {
+                let loss = (objective.loss)(&attempt)?;
+                losses.push((objective.name, loss.to_scalar()?));
+                total.push((loss * weight)?);
+            }
+        }
+        let Some(total) = total
+            .into_iter()
+            .map(Ok)
+            .reduce(|a, b| a? + b?)
+            .transpose()?
+        else {
+            // Before its only objective begins a run has nothing to do.
+            return Ok(((losses, Gradients::new()), sight));
         };
         let slopes = total.backward()?;
-        let mut grad = slope(&slopes, &ab)?;
-        if let (Some(judged), Some(logits)) = (judged, logits) {
-            let slope = slope(&slopes, &logits)?;
-            for pair in judged.backward(&slope, Wanted::Input)?.into_values() {
-                grad = (grad + ops::evaluate(&Slice { first: 1, count: 2 }, &[&pair])?)?;
-            }
+        let mut gradients = pass.backward(&slope(&slopes, &raw)?, Wanted::Parameters)?;
+        if let Some(again) = again {
+            let slope = slope(&slopes, &again.raw)?;
+            add(
+                &mut gradients,
+                again.pass.backward(&slope, Wanted::Parameters)?,
+            )?;
         }
-        Ok((losses, shard.pass.backward(&grad, Wanted::Parameters)?))
+        Ok(((losses, gradients), sight))
     }
 
-    /// Each objective's value, and their weighted sum where there is one.
-    fn objective(&self, attempt: &Attempt) -> Result<(Losses, Option<Tensor>)> {
-        let mut losses = Losses::new();
-        let mut total = None;
-        for objective in OBJECTIVES {
-            let weight = self.config.weight(objective.name);
-            if weight == 0. || objective.name == "gan" && attempt.logits.is_none() {
-                continue;
-            }
-            let loss = (objective.loss)(attempt)?;
-            losses.push((objective.name, loss.to_scalar()?));
-            let loss = (loss * weight)?;
-            total = Some(match total {
-                None => loss,
-                Some(total) => (total + loss)?,
-            });
+    /// The part moved and disturbed, and what the generator makes of it, where an objective asks for it.
+    fn again(&self, part: &Part, packs: &Arc<Packs>) -> Result<Option<Again>> {
+        if self.config.weight_at("stability", self.step) == 0. {
+            return Ok(None);
         }
-        Ok((losses, total))
-    }
-
-    /// Moves the running statistics of batch norms towards what the shards saw, a tenth each step as in PyTorch; the
-    /// variance of a sample is a little less than that of what it is drawn from.
-    fn see(&mut self, shards: &[Vec<Seen>]) -> Result<()> {
-        const MOMENTUM: f64 = 0.1;
-        let statistics = self.generator.params.statistics();
-        let share = MOMENTUM / shards.len() as f64;
-        let mut moved: BTreeMap<String, Tensor> = BTreeMap::new();
-        for seen in shards.iter().flatten() {
-            let unbias = seen.samples as f64 / (seen.samples as f64 - 1.).max(1.);
-            let values = [
-                ("running_mean", seen.mean.affine(share, 0.)?),
-                ("running_var", seen.variance.affine(share * unbias, 0.)?),
-            ];
-            for (what, value) in values {
-                let name = format!("{}.{what}", seen.name);
-                let so_far = match (moved.remove(&name), statistics.get(&name)) {
-                    (Some(so_far), _) => so_far,
-                    (None, Some(var)) => var.as_detached_tensor().affine(1. - MOMENTUM, 0.)?,
-                    (None, None) => return Err(Error::internal(name, "an unknown statistic")),
-                };
-                moved.insert(name, (so_far + value)?);
-            }
-        }
-        self.generator.params.set(&moved)
+        let mut noise = self.noise("motion", part.index);
+        let motion = Motion::draw(part.input.dim(0)?, &mut noise);
+        let moved = refilmed(&motion.warp(&part.input)?, &mut noise)?;
+        let norms = self.norms();
+        let pass = self.generator.learn(&moved, norms, &mut noise, packs)?;
+        let raw = leaf(pass.output())?;
+        let ab = self.colours(raw.as_tensor(), Run::Tracked)?;
+        Ok(Some(Again {
+            motion,
+            pass,
+            raw,
+            ab,
+        }))
     }
 
     /// Moves the running mean towards the parameters; faster in the beginning, when it knows nothing yet.
     fn average(&mut self) -> Result<()> {
-        let decay = self
-            .config
-            .ema
-            .min((1. + self.step as f64) / (10. + self.step as f64));
+        let step = self.step as f64;
+        let decay = self.config.ema.min((1. + step) / (10. + step));
         let vars = self.generator.params.trained();
         let means: Vec<_> = self.mean.iter_mut().collect();
         means.into_par_iter().try_for_each(|(name, mean)| {
@@ -440,12 +489,179 @@ impl Trainer {
         }
         Ok(())
     }
+}
 
-    /// The model as it is now.
-    pub fn model(&self, gain: f32) -> Result<net::Network> {
-        let graph = self.generator.graph.clone();
+/// The frozen network that objectives compare features by, where one has a weight.
+fn features(config: &Config, device: &Device) -> Result<Option<Features>> {
+    let needs = |o: &&Objective| o.needs.contains(&Need::Features) && config.weight(o.name) > 0.;
+    let Some(objective) = OBJECTIVES.iter().find(needs) else {
+        return Ok(None);
+    };
+    let Some(path) = &config.features else {
+        return Err(Error::Usage(format!(
+            "{} compares the features of ImageNet SqueezeNet v1.0: --set features=FILE says where its weights are (safetensors)",
+            objective.name
+        )));
+    };
+    Features::open(path, device).map(Some)
+}
+
+/// Values `f` of all, side by side.
+fn side_by_side<A: Sync, B: Send>(
+    all: &[A],
+    f: impl Fn(&A) -> Result<B> + Send + Sync,
+) -> Result<Vec<B>> {
+    all.par_iter().map(f).collect()
+}
+
+fn finite(losses: &Losses, step: u64) -> Result<()> {
+    match losses.iter().find(|(_, loss)| !loss.is_finite()) {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::Train(format!(
+            "the {name} loss is not finite at step {step}; go on from the last checkpoint (--resume) in a run with a lower rate, or with --set clip=1"
+        ))),
+    }
+}
+
+fn is_out_of_memory(e: &Error) -> bool {
+    e.to_string().to_lowercase().contains("out of memory")
+}
+
+/// Whether crops of every size go through the generator, and its results through the discriminator.
+fn fits(config: &Config, graph: &Graph) -> Result<()> {
+    let stride = graph.stride();
+    let least = config.critic.network.smallest_side();
+    for (size, _) in config.sizes() {
+        if !size.is_multiple_of(stride) {
+            return Err(Error::Usage(format!(
+                "size {size} must be a multiple of {stride} for {} with {}",
+                config.arch, config.network
+            )));
+        }
+        let (side, _) = graph.sizes((size, size))[graph.output().index()];
+        if config.weight("gan") > 0. && side < least {
+            return Err(Error::Usage(format!(
+                "{} makes {side} px of chroma at size {size}, a discriminator that sees {} px needs {least}: take a larger size or a smaller critic.network.receptive",
+                config.arch, config.critic.network.receptive
+            )));
+        }
+    }
+    let classes = Head::of(graph) == Head::Classification;
+    let needs = OBJECTIVES
+        .iter()
+        .find(|o| o.needs.contains(&Need::Logits) && !classes && config.weight(o.name) > 0.);
+    match needs {
+        None => Ok(()),
+        Some(objective) => Err(Error::Usage(format!(
+            "{} is for networks that tell classes apart: --set network.head=classification where {} has such a head, --recipe pix2pix, or --set objectives.{0}=0 with another objective",
+            objective.name, config.arch
+        ))),
+    }
+}
+
+/// The same pictures moved and disturbed, and what the generator makes of them.
+struct Again {
+    motion: Motion,
+    pass: Pass,
+    raw: Var,
+    ab: Tensor,
+}
+
+impl Again {
+    fn moved(&self) -> Moved<'_> {
+        Moved {
+            by: &self.motion,
+            again: &self.ab,
+        }
+    }
+}
+
+/// What one part of a batch looked like: sums over its samples.
+struct Sight {
+    norms: Vec<Seen>,
+    /// Samples, and the sums of chroma and of its square, of the results and of the truth.
+    sums: [f64; 5],
+}
+
+impl Sight {
+    fn of(ab: &Tensor, truth: &Tensor, norms: &[Seen]) -> Result<Self> {
+        let count = (truth.elem_count() / 2) as f64;
+        let [c, c2] = chroma_sums(ab)?;
+        let [t, t2] = chroma_sums(truth)?;
+        Ok(Self {
+            norms: norms.to_vec(),
+            sums: [count, c, c2, t, t2],
+        })
+    }
+}
+
+/// Sums of chroma and of its square over all samples of `[N, h, w, 2]`.
+fn chroma_sums(ab: &Tensor) -> Result<[f64; 2]> {
+    let ab = ab.detach().flatten_all()?.to_vec1::<f32>()?;
+    let chroma = ab.chunks_exact(2).map(|ab| f64::from(ab[0].hypot(ab[1])));
+    Ok(chroma.fold([0., 0.], |[sum, squares], c| [sum + c, squares + c * c]))
+}
+
+/// What a whole batch looked like.
+#[derive(Default)]
+struct Seeing {
+    norms: Vec<Vec<Seen>>,
+    sums: [f64; 5],
+}
+
+impl Seeing {
+    fn add(&mut self, sight: Sight) {
+        self.norms.push(sight.norms);
+        self.sums
+            .iter_mut()
+            .zip(sight.sums)
+            .for_each(|(sum, s)| *sum += s);
+    }
+
+    /// Mean chroma of the results over the truth's.
+    fn chroma(&self) -> f32 {
+        let [_, c, _, t, _] = self.sums;
+        (c / t.max(1e-9)) as f32
+    }
+
+    /// Standard deviation of chroma of the results over the truth's.
+    fn spread(&self) -> f32 {
+        let [n, c, c2, t, t2] = self.sums;
+        let std = |sum: f64, squares: f64| {
+            let mean = sum / n.max(1.);
+            (squares / n.max(1.) - mean * mean).max(0.).sqrt()
+        };
+        (std(c, c2) / std(t, t2).max(1e-9)) as f32
+    }
+}
+
+/// The model that a run has so far.
+impl Trainer {
+    /// Every parameter of the model: the running mean, and the classes with their prior where it has any.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn tensors(&self, prior: Option<&[f32]>) -> Result<BTreeMap<String, Tensor>> {
+        let mut tensors = self.mean.clone();
+        if let Some(classes) = &self.frozen.classes {
+            tensors.extend(classes.statistics(prior)?);
+        }
+        Ok(tensors)
+    }
+
+    /// The model, on the CPU, with these settings of its last step and this prior of its classes.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn model(
+        &self,
+        decoding: &Decoding,
+        gain: f32,
+        prior: Option<&[f32]>,
+    ) -> Result<net::Network> {
+        let graph = net::decoded(self.generator.graph.clone(), decoding);
         let model = net::Model {
-            params: Params::given(&graph, &self.mean, &Device::Cpu)?,
+            params: Params::given(&graph, &self.tensors(prior)?, &Device::Cpu)?,
             graph,
             size: self.config.size,
             gain,
@@ -454,188 +670,154 @@ impl Trainer {
         Ok(net::Network::new(model, Place::cpu()))
     }
 
-    /// The chroma gain: raised by tenths until the mean chroma is [`ENOUGH`] of the truth's, but only while at least
-    /// half of the lead over grey, in CIEDE2000 and in PSNR_ab, is kept. Regression leans to grey; this gives some of
-    /// its error back for colour.
-    pub fn choose_gain(&self, exams: &[Exam]) -> Result<(f32, Figures)> {
-        const ENOUGH: f64 = 0.7;
-        let at = |tenths: u8| -> Result<(f32, Figures)> {
-            let gain = f32::from(tenths) / 10.;
-            Ok((
-                gain,
-                eval::judge(exams, &eval::colour(&mut self.model(gain)?, exams)?),
-            ))
-        };
-        let grey = eval::judge(exams, &vec![AbMap::constant(0., 0.); exams.len()]);
-        let lead = |f: &Figures| (grey.ciede2000 - f.ciede2000, f.psnr_ab - grey.psnr_ab);
-        let mut chosen = at(10)?;
-        let first = lead(&chosen.1);
-        for tenths in 11..=20 {
-            let next = at(tenths)?;
-            let lead = lead(&next.1);
-            if chosen.1.chroma_ratio >= ENOUGH || lead.0 < 0.5 * first.0 || lead.1 < 0.5 * first.1 {
-                break;
-            }
-            chosen = next;
+    /// How likely the model thinks each class on average over photographs: what the prior correction divides by.
+    /// Nothing for a regression.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn prior(&self, exams: &[Exam]) -> Result<Option<Vec<f32>>> {
+        if self.frozen.classes.is_none() || exams.is_empty() {
+            return Ok(None);
         }
-        Ok(chosen)
+        let params = Params::given(&self.generator.graph, &self.mean, &Device::Cpu)?;
+        let means = exams.par_iter().map(|exam| {
+            let l: Vec<f32> = exam
+                .thumb
+                .l
+                .iter()
+                .map(|l| color::network_from_l(*l))
+                .collect();
+            let shape = (1, exam.thumb.height, exam.thumb.width, 1);
+            let l = Tensor::from_vec(l, shape, &Device::Cpu)?;
+            let logits = self.generator.eager(&params).evaluate(&l)?;
+            let likely = candle_nn::ops::softmax_last_dim(&logits)?;
+            Ok(likely.mean((0, 1, 2))?.to_vec1::<f32>()?)
+        });
+        let means: Vec<Vec<f32>> = means.collect::<Result<_>>()?;
+        let mut prior = vec![0.; means[0].len()];
+        for mean in &means {
+            prior
+                .iter_mut()
+                .zip(mean)
+                .for_each(|(p, m)| *p += m / means.len() as f32);
+        }
+        Ok(Some(prior))
     }
 
     /// What the model says of itself.
-    pub fn header(&self, gain: f32, photographs: usize, validation: &Figures) -> Header {
+    pub fn header(&self, look: &Look, photographs: usize) -> Header {
         Header {
             arch: self.config.arch.clone(),
             network: self.config.network.clone(),
             color: COLOR.into(),
             size: self.config.size,
-            gain,
+            gain: look.gain,
+            decoding: look.decoding,
             trained: json!({
                 "by": concat!("autochrome ", env!("CARGO_PKG_VERSION")),
                 "settings": self.config,
                 "steps": self.step,
                 "photographs": photographs,
             }),
-            figures: json!({ "validation": validation }),
+            figures: json!({ "validation": look.figures }),
         }
+    }
+
+    /// Goes to the last steps before `step` without having done those before: to measure how long they take.
+    pub fn pretend(&mut self, step: u64) {
+        self.step = step;
     }
 }
 
-/// State: everything that the next step depends on.
+/// Tensors of a checkpoint, by part and name.
+pub type Parts = BTreeMap<&'static str, Named>;
+
+/// What the next step depends on besides the tensors.
 #[derive(Serialize, Deserialize)]
 struct State {
     settings: Config,
     step: u64,
+    generator_steps: u64,
     critic_steps: u64,
     given: Vec<String>,
+    parts: usize,
 }
 
-const STATE: &str = "autochrome-run";
-
 impl Trainer {
-    /// The state as a file.
-    pub fn state(&self) -> Result<Vec<u8>> {
-        let mut tensors = BTreeMap::new();
-        let mut add = |part: &str, named: BTreeMap<String, Tensor>| {
-            tensors.extend(
-                named
-                    .into_iter()
-                    .map(|(name, tensor)| (format!("{part}/{name}"), tensor)),
-            );
-        };
-        let (critic_moments, critic_steps) = self.critic.optimiser.state();
-        add("generator", self.generator.params.values()?);
-        add("generator-adam", self.generator.optimiser.state().0);
-        add("mean", self.mean.clone());
-        add("critic", self.critic.params.values()?);
-        add("critic-adam", critic_moments);
+    /// Everything that the next step depends on: tensors by part and name, and the rest.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn state(&self) -> Result<(Parts, Value)> {
+        let (moments, generator_steps) = self.generator.optimiser.state();
+        let mut parts = BTreeMap::from([
+            ("weights", self.generator.params.values()?),
+            ("mean", self.mean.clone()),
+            ("moments", moments),
+        ]);
+        let mut critic_steps = 0;
+        if let Some(critic) = &self.critic {
+            let (moments, steps) = critic.learner.optimiser.state();
+            critic_steps = steps;
+            parts.insert("critic", critic.learner.params.values()?);
+            parts.insert("critic-moments", moments);
+            parts.insert("critic-spectral", critic.spectral_state());
+        }
         let state = State {
             settings: self.config.clone(),
             step: self.step,
+            generator_steps,
             critic_steps,
             given: self.given.clone(),
+            parts: self.parts,
         };
-        checkpoint::serialize(&tensors, STATE, &state)
+        let state = serde_json::to_value(state).map_err(|e| Error::internal("state", e))?;
+        Ok((parts, state))
     }
 
     /// Goes on from a saved state.
-    pub fn restore(&mut self, path: &Path) -> Result<()> {
-        let name = shown(path);
-        let bytes = fs::read(path).map_err(|e| Error::input(&name, io_sentence(&e)))?;
-        let state: State = checkpoint::metadata(&bytes, STATE, &name)?;
-        let schedule = |c: &Config| Config {
-            steps: 0,
-            check_every: 0,
-            cache_mb: 0,
-            ..c.clone()
-        };
-        if schedule(&state.settings) != schedule(&self.config) {
+    ///
+    /// # Errors
+    /// [`Error::Train`] where it is of a run with other settings, [`Error::Model`] where it is damaged.
+    pub fn restore(&mut self, saved: &Saved) -> Result<()> {
+        let damaged = || Error::model(saved.name(), "the checkpoint is not complete");
+        let state: State = saved.read("trainer")?;
+        if let Some(name) = difference(&state.settings.essence(), &self.config.essence()) {
             return Err(Error::Train(format!(
-                "{name} is the state of a run with other settings; give the same ones (only steps, check_every and cache_mb may change), or choose another output"
+                "{} is of a run with another {name}; leave that setting as it was, or choose another output",
+                saved.name()
             )));
         }
-        let tensors = checkpoint::tensors(&bytes, &name, &self.device)?;
-        let part = |part: &str| -> BTreeMap<String, Tensor> {
-            let of = |(n, t): (&String, &Tensor)| {
-                Some((
-                    n.strip_prefix(part)?.strip_prefix('/')?.to_owned(),
-                    t.clone(),
-                ))
-            };
-            tensors.iter().filter_map(of).collect()
-        };
-        self.generator.params.set(&part("generator"))?;
-        self.critic.params.set(&part("critic"))?;
-        self.mean = part("mean");
-        self.generator
-            .optimiser
-            .restore(&part("generator-adam"), state.step)
-            .and_then(|()| {
-                self.critic
-                    .optimiser
-                    .restore(&part("critic-adam"), state.critic_steps)
-            })
-            .ok_or_else(|| Error::model(&name, "the state is not complete"))?;
-        (self.step, self.given) = (state.step, state.given);
+        let part = |name| saved.part(name, &self.device);
+        self.generator.params.set(&part("weights")?)?;
+        self.mean = part("mean")?;
+        let moments = part("moments")?;
+        let optimiser = &mut self.generator.optimiser;
+        optimiser
+            .restore(&moments, state.generator_steps)
+            .ok_or_else(damaged)?;
+        if let Some(critic) = &mut self.critic {
+            let part = |name| saved.part(name, &self.device);
+            critic.learner.params.set(&part("critic")?)?;
+            let moments = part("critic-moments")?;
+            let optimiser = &mut critic.learner.optimiser;
+            optimiser
+                .restore(&moments, state.critic_steps)
+                .ok_or_else(damaged)?;
+            critic
+                .restore_spectral(&part("critic-spectral")?)
+                .ok_or_else(damaged)?;
+        }
+        (self.step, self.given, self.parts) = (state.step, state.given, state.parts);
         Ok(())
     }
 }
 
-/// A part of a batch: what the generator made of it, and the truth, at the size of the generator's head.
-struct Shard {
-    l: Tensor,
-    truth: Tensor,
-    pass: Pass,
-}
-
-fn is_out_of_memory(e: &Error) -> bool {
-    e.to_string().to_lowercase().contains("out of memory")
-}
-
-/// A tensor that candle differentiates with respect to.
-fn leaf(x: &Tensor) -> Result<Var> {
-    Ok(Var::from_tensor(&x.detach())?)
-}
-
-/// The gradient with respect to a leaf.
-fn slope(slopes: &GradStore, leaf: &Var) -> Result<Tensor> {
-    Ok(match slopes.get(leaf) {
-        Some(slope) => slope.detach(),
-        None => leaf.zeros_like()?,
-    })
-}
-
-fn add(gradients: &mut Gradients, name: String, gradient: Tensor) -> Result<()> {
-    let sum = match gradients.remove(&name) {
-        None => gradient,
-        Some(sum) => (sum + gradient)?,
-    };
-    gradients.insert(name, sum);
-    Ok(())
-}
-
-/// Mean of the shards' losses and gradients, summed in their order.
-fn merged(shards: Vec<(Losses, Gradients)>) -> Result<(Losses, Gradients)> {
-    let share = 1. / shards.len() as f64;
-    let mut losses = Losses::new();
-    let mut all: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
-    for (loss, gradients) in shards {
-        for (i, (name, value)) in loss.into_iter().enumerate() {
-            match losses.get_mut(i) {
-                None => losses.push((name, value * share as f32)),
-                Some(sum) => sum.1 += value * share as f32,
-            }
-        }
-        for (name, gradient) in gradients {
-            all.entry(name).or_default().push(gradient);
-        }
-    }
-    let mean = |(name, gradients): (String, Vec<Tensor>)| {
-        let (first, others) = gradients
-            .split_first()
-            .ok_or_else(|| Error::internal(&name, "no shard has its gradient"))?;
-        let sum = others.iter().try_fold(first.clone(), |sum, g| sum + g)?;
-        Ok((name, (sum * share)?))
-    };
-    let means: Result<Gradients> = all.into_par_iter().map(mean).collect();
-    Ok((losses, means?))
+/// The first setting in which two runs differ.
+fn difference(a: &Config, b: &Config) -> Option<String> {
+    let [a, b] = [a, b].map(|c| serde_json::to_value(c).unwrap_or_default());
+    let (a, b) = (a.as_object()?, b.as_object()?);
+    a.iter()
+        .find(|(name, value)| b.get(*name) != Some(value))
+        .map(|(name, _)| name.clone())
 }

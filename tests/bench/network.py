@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Our networks in PyTorch, ONNX Runtime and OpenVINO: the same results, and how long each takes.
 
-    cargo bench --bench network -- squeeze --export DIR      # writes the graphs, parameters and pictures
+    cargo bench --bench network -- squeeze --export DIR      # writes the graphs, parameters and pictures; or fast,
+                                                             # for the generator and the step of that recipe
     python3 tests/bench/network.py DIR --ours 'cargo bench --bench network --' [--rounds 7] [--bf16] [--profile]
 
 Needs torch, numpy, safetensors, onnx, onnxruntime and openvino. Times are medians in milliseconds; the libraries and
@@ -89,6 +90,16 @@ def fold(nodes, output, params):
     return nodes, output, params
 
 
+# Network units of a and b to CIE units.
+AB_SCALE = 110
+
+
+def decoding(node, params):
+    """What is taken off the logits [Q], what they are multiplied by then, and the bins [Q, 2] in network units."""
+    (bins, prior), kind = (params[f"{node['name']}.{s}"] for s in ("bins", "prior")), node["decoding"]
+    return kind["k"] * np.log(np.maximum(prior, 1e-6)), 1 / kind["temperature"], bins / AB_SCALE
+
+
 # PyTorch.
 
 
@@ -122,6 +133,26 @@ def torch_norm(node, channels):
     return nn.GroupNorm(value["groups"], channels, value["eps"])
 
 
+def rows(x):
+    """[N, C, H, W], channels last in memory, as [pixels, C]."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+class Decode(nn.Module):
+    """Logits of bins to the mean colour."""
+
+    def __init__(self, offset, sharpness, colours):
+        super().__init__()
+        self.sharpness = sharpness
+        self.register_buffer("offset", torch.from_numpy(offset))
+        self.register_buffer("colours", torch.from_numpy(colours))
+
+    def forward(self, logits):
+        n, _, h, w = logits.shape
+        shares = F.softmax((rows(logits) - self.offset) * self.sharpness, 1)
+        return (shares @ self.colours).view(n, h, w, 2).permute(0, 3, 1, 2)
+
+
 class Network(nn.Module):
     """A graph, interpreted."""
 
@@ -137,6 +168,8 @@ class Network(nn.Module):
                 make = torch_conv if node["op"] == "conv" else torch_norm
                 self.layers[str(i)] = layer = make(node, inputs[0])
                 fill(layer[-1] if isinstance(layer, nn.Sequential) else layer, node["name"], params)
+            if node["op"] == "decode":
+                self.layers[str(i)] = Decode(*decoding(node, params))
         # After a value's last reader it is let go, as a network written by hand would.
         last = {j: i for i, node in enumerate(nodes) for j in node["inputs"]}
         self.dead = [[j for j in last if last[j] == i and j != output] for i in range(len(nodes))]
@@ -168,6 +201,8 @@ class Network(nn.Module):
             return inputs[0].mean((2, 3), keepdim=True)
         if op == "dropout":
             return F.dropout(inputs[0], node["p"], self.training)
+        if op == "decode":
+            return self.layers[str(i)](inputs[0])
         if op == "nothing":
             return None
         raise ValueError(f"unknown operation {op}")
@@ -245,6 +280,15 @@ def onnx_nodes(node, sources, target):
         return [helper.make_node("GlobalAveragePool", sources, [target])]
     if op in ("dropout", "input"):
         return [helper.make_node("Identity", sources or ["l"], [target])]
+    if op == "decode":
+        name, steps = node["name"], [f"{target}_{i}" for i in range(3)]
+        return [
+            helper.make_node("Sub", [sources[0], name + ".offset"], steps[:1]),
+            helper.make_node("Mul", [steps[0], name + ".sharpness"], steps[1:2]),
+            helper.make_node("Softmax", steps[1:2], steps[2:], axis=1),
+            # The product with the bins, at every pixel.
+            helper.make_node("Conv", [steps[2], name + ".colours"], [target]),
+        ]
     if op == "nothing":
         return []
     raise ValueError(f"unknown operation {op}")
@@ -258,6 +302,11 @@ def onnx_model(nodes, output, params, shape):
     for node in nodes:
         if node["op"] == "up":
             constants[f"scale{node['factor']}"] = np.float32([1, 1, node["factor"], node["factor"]])
+        if node["op"] == "decode":
+            offset, sharpness, colours = decoding(node, params)
+            constants[node["name"] + ".offset"] = offset[:, None, None]
+            constants[node["name"] + ".sharpness"] = sharpness
+            constants[node["name"] + ".colours"] = colours.T[:, :, None, None]
     used = {name for part in body for name in part.input}
     stored = [
         onnx.numpy_helper.from_array(np.asarray(value, np.float32), name)
@@ -452,10 +501,10 @@ def time_all(libraries, l, trainer, batch, threads, rounds, ours):
 # Training.
 
 
-class Trainer:
+class Adversarial:
     """pix2pix: generator and discriminator with an optimiser each."""
 
-    def __init__(self, folder, bf16):
+    def __init__(self, folder, _, bf16):
         self.bf16 = bf16
         self.generator = Network(*load_graph(folder, "generator")).train().to(memory_format=torch.channels_last)
         self.critic = Network(*load_graph(folder, "critic")).train().to(memory_format=torch.channels_last)
@@ -483,15 +532,66 @@ class Trainer:
         self.critic.requires_grad_(True)
 
 
-def training_batch(io, batch, size):
-    """`batch` crops of `size` from the pictures, which are repeated until there are enough."""
+class Classifying:
+    """A step of a recipe whose generator tells bins apart: cross-entropy and Huber, AdamW, clipped, averaged."""
 
-    def fit(x):
-        side = [math.ceil(size / x.shape[2]), math.ceil(size / x.shape[3])]
-        x = x.repeat(math.ceil(batch / len(x)), 1, *side)[:batch, :, :size, :size]
-        return x.contiguous(memory_format=torch.channels_last)
+    def __init__(self, folder, settings, bf16):
+        nodes, output, params = load_graph(folder, "generator")
+        decode = nodes[output]
+        self.settings, self.bf16 = settings, bf16
+        self.generator = Network(nodes[:output], decode["inputs"][0], params)
+        self.generator.train().to(memory_format=torch.channels_last)
+        self.bins = torch.from_numpy(params[decode["name"] + ".bins"])
+        self.weights = {"cross-entropy": 0, "huber": 0, **settings["objectives"]}
+        if len(self.weights) > 2:
+            sys.exit(f"this script has no such objectives: {settings['objectives']}")
+        self.params = list(self.generator.parameters())
+        groups = [
+            {"params": [p for p in self.params if p.ndim > 1], "weight_decay": settings["decay"]},
+            {"params": [p for p in self.params if p.ndim == 1], "weight_decay": 0},
+        ]
+        self.adam = torch.optim.AdamW(groups, settings["rate"], tuple(settings["betas"]), fused=True)
+        # The running mean of the parameters, and the statistics beside it.
+        self.mean = [p.detach().clone() for p in self.params]
+        self.buffers = [b for b in self.generator.buffers() if b.is_floating_point()]
+        self.kept = [b.clone() for b in self.buffers]
+        self.losses = {}
 
-    return fit(pictures(io["l"])), fit(pictures(io["truth"]))
+    def soft(self, ab):
+        """The five bins nearest to colours [pixels, 2] in CIE units, and their shares."""
+        with torch.no_grad():
+            # Less the square of the colour itself, which is the same for all bins.
+            distance = torch.addmm(self.bins.square().sum(1), ab, self.bins.T, alpha=-2)
+            distance, nearest = distance.topk(5, 1, largest=False, sorted=False)
+            return nearest, F.softmax(distance / -50, 1)
+
+    def step(self, l, truth):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            logits = self.generator(l).float()
+        truth = rows(F.avg_pool2d(truth, l.shape[2] // logits.shape[2]))
+        nearest, shares = self.soft(truth * AB_SCALE)
+        log = F.log_softmax(rows(logits), 1)
+        cross_entropy = -(log.gather(1, nearest) * shares).sum(1).mean()
+        huber = F.smooth_l1_loss(log.exp() @ (self.bins / AB_SCALE), truth, beta=0.1)
+        self.adam.zero_grad()
+        (self.weights["cross-entropy"] * cross_entropy + self.weights["huber"] * huber).backward()
+        length = nn.utils.clip_grad_norm_(self.params, self.settings["clip"])
+        self.adam.step()
+        torch._foreach_lerp_(self.mean, [p.detach() for p in self.params], 1 - self.settings["ema"])
+        torch._foreach_copy_(self.kept, self.buffers)
+        self.losses = {"cross-entropy": cross_entropy.item(), "huber": huber.item(), "gradient": length.item()}
+
+
+def trainer_of(folder, settings, bf16):
+    kind = Adversarial if "gan" in settings["objectives"] else Classifying
+    return kind(folder, settings, bf16)
+
+
+def compare_steps(trainer, batch, ours):
+    """A first step, whose losses are to be ours, but for batch norms, which see a part of the batch in ours."""
+    trainer.step(*batch)
+    for name, theirs in getattr(trainer, "losses", {}).items():
+        print(f"first step: {name} {theirs:.6f}, ours {ours[name]:.6f}")
 
 
 def time_training(trainer, batch, threads, rounds):
@@ -552,9 +652,11 @@ def main():
     bench = json.loads((folder / "bench.json").read_text())
     threads = bench["threads"]
     io = load_file(folder / "io.safetensors")
-    batch = training_batch(io, bench["batch"], bench["size"])
+    batch = pictures(io["batch_l"]), pictures(io["batch_ab"])
     print(f"{bench['name']}, {threads} threads, {'bf16' if bf16 else 'f32'}")
-    trainer = Trainer(folder, bf16)
+    trainer = trainer_of(folder, bench["settings"], bf16)
+    torch.set_num_threads(threads)
+    compare_steps(trainer, batch, bench["losses"])
     if options.profile:
         time_training(trainer, batch, threads, 1)
         return profile(trainer, batch, threads)
@@ -567,7 +669,8 @@ def main():
     check(libraries, l, io["ab"].transpose(0, 3, 1, 2))
     ours = Ours(options.ours, bench["name"], bf16) if options.ours else None
     found = time_all(libraries, l, trainer, batch, threads, rounds, ours)
-    print(f"frames of {l.shape[3]}x{l.shape[2]}; training: {bench['batch']} crops of {bench['size']}x{bench['size']}")
+    count, _, height, width = batch[0].shape
+    print(f"frames of {l.shape[3]}x{l.shape[2]}; training: {count} crops of {width}x{height}")
     table(found)
 
 

@@ -2,6 +2,7 @@
 //!
 //!     cargo bench --bench network                                      every generator
 //!     cargo bench --bench network -- squeeze --export FOLDER           one; and what tests/bench/network.py needs
+//!     cargo bench --bench network -- fast --export FOLDER              the generator and the step of a recipe
 //!     python3 tests/bench/network.py FOLDER --ours 'cargo bench --bench network --'
 //!
 //! The script times the same network with the same weights in ONNX Runtime, OpenVINO and PyTorch, in turn with this
@@ -12,12 +13,13 @@ use std::{collections::BTreeMap, fs, io::stdin, path::Path, process::Command, ti
 use autochrome::{
     frame::Thumb,
     net::{
-        self, ARCHS, Arch, Colorizer, Model, Network, Place,
+        self, ARCHS, Arch, Colorizer, Decoding, Model, Network, Place,
         engine::{Engine, cpu_has_bf16, eager::Eager},
+        graph::Graph,
         params::{Params, normal, stream},
         patchgan::{self, PatchGanConfig},
     },
-    train::{Config, Trainer, data::Batch},
+    train::{Config, Trainer, config, data::Batch},
 };
 use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
@@ -40,36 +42,40 @@ fn main() {
         let at = arguments.iter().position(|a| a == flag);
         at.and_then(|at| arguments.get(at + 1))
     };
-    let asked = |arch: &&Arch| arguments.is_empty() || arguments.iter().any(|a| a == arch.name);
     if let Some(name) = after("--turns") {
-        return turns(net::arch(name).expect("a generator"));
+        return turns(&subject(name).expect("a generator or a recipe"));
     }
     println!(
         "{SIZE} px, {} threads, milliseconds, median of {ROUNDS}; bf16 in the CPU: {}",
         rayon::current_num_threads(),
         cpu_has_bf16()
     );
-    for arch in ARCHS.iter().filter(asked) {
-        let mut bench = Bench::new(arch);
-        bench.turn();
-        let mut all: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-        for _ in 0..ROUNDS {
-            for (name, time) in bench.turn() {
-                all.entry(name).or_default().push(time);
-            }
-        }
-        let medians: BTreeMap<String, f64> = all
-            .into_iter()
-            .map(|(name, mut times)| {
-                times.sort_by(f64::total_cmp);
-                (name, times[times.len() / 2])
-            })
-            .collect();
-        println!("{:<8} {medians:.2?}", arch.name);
+    let named: Vec<Subject> = arguments.iter().filter_map(|name| subject(name)).collect();
+    let all = || ARCHS.iter().map(generator).collect();
+    let subjects = if named.is_empty() { all() } else { named };
+    for subject in &subjects {
+        println!("{:<8} {:.2?}", subject.name, medians(subject));
         if let Some(folder) = after("--export") {
-            write(Path::new(folder), arch);
+            write(Path::new(folder), subject);
         }
     }
+}
+
+/// The median of every time.
+fn medians(subject: &Subject) -> BTreeMap<String, f64> {
+    let mut bench = Bench::new(subject);
+    bench.turn();
+    let mut all: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for _ in 0..ROUNDS {
+        for (name, time) in bench.turn() {
+            all.entry(name).or_default().push(time);
+        }
+    }
+    let median = |(name, mut times): (String, Vec<f64>)| {
+        times.sort_by(f64::total_cmp);
+        (name, times[times.len() / 2])
+    };
+    all.into_iter().map(median).collect()
 }
 
 /// The setting of glibc's allocator that `autochrome train` makes for itself.
@@ -94,12 +100,72 @@ fn as_the_program_runs() -> i32 {
 }
 
 /// A turn for every line that comes in, so that another program can take turns with this one.
-fn turns(arch: &Arch) {
-    let mut bench = Bench::new(arch);
+fn turns(subject: &Subject) {
+    let mut bench = Bench::new(subject);
     bench.turn();
     for line in stdin().lines() {
         line.expect("a line");
         println!("turn {}", json!(bench.turn()));
+    }
+}
+
+/// A generator and how it learns.
+struct Subject {
+    name: String,
+    config: Config,
+}
+
+impl Subject {
+    /// What learns: ab, or the bins' logits.
+    fn trunk(&self) -> Graph {
+        let arch = net::arch(&self.config.arch).expect("a generator");
+        (arch.graph)(&self.config.network).expect("a network")
+    }
+
+    /// What is used: ab.
+    fn whole(&self) -> Graph {
+        net::decoded(self.trunk(), &Decoding::default())
+    }
+
+    fn adversarial(&self) -> bool {
+        self.config.weight("gan") > 0.
+    }
+}
+
+/// The generator or the recipe of this name; a flag, or the folder after it, is neither.
+fn subject(name: &str) -> Option<Subject> {
+    if let Ok(arch) = net::arch(name) {
+        return Some(generator(arch));
+    }
+    let known = config::recipes().any(|known| known == name);
+    known.then(|| Subject {
+        name: name.into(),
+        config: config::parsed(config::recipe(name).expect("a recipe")).expect("settings"),
+    })
+}
+
+/// A generator of a and b, which learns against a discriminator.
+fn generator(arch: &Arch) -> Subject {
+    let mut network = (arch.defaults)();
+    if let Some(head) = network.get_mut("head") {
+        *head = json!("regression");
+    }
+    let config = Config {
+        arch: arch.name.into(),
+        network,
+        size: SIZE,
+        batch: BATCH,
+        shards: 2,
+        objectives: [("l1".into(), 100.0.into()), ("gan".into(), 1.0.into())].into(),
+        critic: config::Critic {
+            network: critic(),
+            ..config::Critic::default()
+        },
+        ..Config::default()
+    };
+    Subject {
+        name: arch.name.into(),
+        config,
     }
 }
 
@@ -112,7 +178,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(arch: &Arch) -> Self {
+    fn new(subject: &Subject) -> Self {
         let suffix = |bf16: bool| if bf16 { "_bf16" } else { "" };
         let precisions = if cpu_has_bf16() {
             &[false, true][..]
@@ -125,16 +191,15 @@ impl Bench {
         };
         let models = precisions
             .iter()
-            .map(|p| (suffix(*p), network(arch, engine(*p))));
-        let trainers = precisions.iter().map(|p| (suffix(*p), trainer(arch, *p)));
+            .map(|p| (suffix(*p), network(subject, engine(*p))));
+        let trainers = precisions
+            .iter()
+            .map(|p| (suffix(*p), trainer(subject, *p)));
         Self {
             models: models.collect(),
             trainers: trainers.collect(),
             thumbs: thumbs(),
-            batch: Batch {
-                l: random(&[BATCH, SIZE, SIZE, 1], "l"),
-                ab: random(&[BATCH, SIZE, SIZE, 2], "ab"),
-            },
+            batch: batch(&subject.config),
         }
     }
 
@@ -165,14 +230,14 @@ fn milliseconds(run: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
-fn network(arch: &Arch, engine: Engine) -> Network {
-    let graph = graph(arch);
+fn network(subject: &Subject, engine: Engine) -> Network {
+    let graph = subject.whole();
     let model = Model {
         params: Params::seeded(&graph, 1, &Device::Cpu).expect("parameters"),
         graph,
         size: SIZE,
         gain: 1.,
-        label: arch.name.into(),
+        label: subject.name.clone(),
     };
     let place = Place {
         engine,
@@ -181,27 +246,27 @@ fn network(arch: &Arch, engine: Engine) -> Network {
     Network::new(model, place)
 }
 
-fn graph(arch: &Arch) -> net::graph::Graph {
-    (arch.graph)(&(arch.defaults)()).expect("a network")
-}
-
-fn trainer(arch: &Arch, bf16: bool) -> Trainer {
+fn trainer(subject: &Subject, bf16: bool) -> Trainer {
     let config = Config {
-        arch: arch.name.into(),
-        size: SIZE,
-        batch: BATCH,
-        shards: 2,
-        critic: critic(),
         bf16,
-        ..Config::default()
+        ..subject.config.clone()
     };
     Trainer::new(&config, None, Device::Cpu).expect("a trainer")
+}
+
+fn batch(config: &Config) -> Batch {
+    let plane = |name, channels| random(&[config.batch, config.size, config.size, channels], name);
+    Batch {
+        l: plane("l", 1),
+        ab: plane("ab", 2),
+        true_l: plane("true_l", 1),
+    }
 }
 
 /// A discriminator for the quarter of [`SIZE`] that the small generators make.
 fn critic() -> PatchGanConfig {
     PatchGanConfig {
-        layers: 1,
+        receptive: 16,
         ..PatchGanConfig::default()
     }
 }
@@ -227,43 +292,52 @@ fn random(shape: &[usize], purpose: &str) -> Tensor {
 }
 
 /// What tests/bench/network.py reads.
-fn write(folder: &Path, arch: &Arch) {
+fn write(folder: &Path, subject: &Subject) {
     fs::create_dir_all(folder).expect("a folder");
-    let generator = graph(arch);
-    let params = Params::seeded(&generator, 1, &Device::Cpu).expect("parameters");
+    let graph = subject.whole();
+    let params = Params::seeded(&graph, 1, &Device::Cpu).expect("parameters");
     let l = random(&[1, SIZE, SIZE, 1], "l");
     let eager = Eager {
-        graph: &generator,
+        graph: &graph,
         params: &params,
         bf16: false,
     };
+    let batch = batch(&subject.config);
+    let first = trainer(subject, false).step(&batch).expect("a step");
     let io = BTreeMap::from([
-        ("ab", eager.evaluate(&l).expect("a result")),
-        ("l", l),
-        ("truth", random(&[1, SIZE, SIZE, 2], "ab")),
+        ("ab".into(), eager.evaluate(&l).expect("a result")),
+        ("l".into(), l),
+        ("batch_l".into(), batch.l),
+        ("batch_ab".into(), batch.ab),
     ]);
-    let file = |name: &str| folder.join(name);
-    let tensors = |name: &str, tensors: BTreeMap<String, Tensor>| {
-        let tensors = tensors.into_iter().collect();
-        candle_core::safetensors::save(&tensors, file(name)).expect("a file");
-    };
-    let text = |name: &str, value: Value| {
-        fs::write(file(name), value.to_string()).expect("a file");
-    };
-    tensors(
-        "io.safetensors",
-        io.into_iter().map(|(n, t)| (n.to_owned(), t)).collect(),
-    );
-    tensors("generator.safetensors", params.values().expect("values"));
-    text("generator.json", json!(generator));
-    let critic = patchgan::graph(&critic());
-    let params = Params::seeded(&critic, 2, &Device::Cpu).expect("parameters");
-    tensors("critic.safetensors", params.values().expect("values"));
-    text("critic.json", json!(critic));
-    text(
-        "bench.json",
-        json!({
-            "name": arch.name, "batch": BATCH, "size": SIZE, "threads": rayon::current_num_threads()
-        }),
-    );
+    tensors(folder, "io", io);
+    parts(folder, "generator", &graph, &params);
+    if subject.adversarial() {
+        let critic = patchgan::graph(&subject.config.critic.network);
+        let params = Params::seeded(&critic, 2, &Device::Cpu).expect("parameters");
+        parts(folder, "critic", &critic, &params);
+    }
+    let bench = json!({
+        "name": subject.name,
+        "threads": rayon::current_num_threads(),
+        "settings": subject.config,
+        "losses": BTreeMap::from_iter(first.losses),
+    });
+    text(folder, "bench", bench);
+}
+
+/// A network and its numbers.
+fn parts(folder: &Path, name: &str, graph: &Graph, params: &Params) {
+    text(folder, name, json!(graph));
+    tensors(folder, name, params.values().expect("values"));
+}
+
+fn tensors(folder: &Path, name: &str, tensors: BTreeMap<String, Tensor>) {
+    let file = folder.join(name).with_extension("safetensors");
+    candle_core::safetensors::save(&tensors.into_iter().collect(), file).expect("a file");
+}
+
+fn text(folder: &Path, name: &str, value: Value) {
+    let file = folder.join(name).with_extension("json");
+    fs::write(file, value.to_string()).expect("a file");
 }

@@ -3,8 +3,61 @@
 
 use std::process::Command;
 
-use autochrome::net::params::{normal, stream};
+use autochrome::net::{
+    self, ARCHS, Arch, Decoding,
+    graph::Graph,
+    params::{normal, stream},
+};
 use candle_core::{Device, Tensor};
+use serde_json::{Value, json};
+
+/// A generator with settings.
+#[derive(Clone)]
+pub struct Kind {
+    /// Its row's name, and what is not as by default.
+    pub name: String,
+    pub arch: &'static Arch,
+    pub settings: Value,
+}
+
+impl Kind {
+    /// 16 channels where their number is a setting: the classics are large.
+    fn new(arch: &'static Arch, changes: &str) -> Self {
+        let mut settings = (arch.defaults)();
+        if let Some(channels) = settings.get_mut("channels") {
+            *channels = json!(16);
+        }
+        let changed: Value = serde_json::from_str(changes).unwrap();
+        for (name, value) in changed.as_object().unwrap() {
+            settings[name] = value.clone();
+        }
+        let name = format!("{} {changes}", arch.name).replace(" {}", "");
+        Self {
+            name,
+            arch,
+            settings,
+        }
+    }
+
+    /// The network as it is used.
+    pub fn graph(&self) -> Graph {
+        net::decoded(self.trunk(), &Decoding::default())
+    }
+
+    /// The network as it is trained, perhaps to logits.
+    pub fn trunk(&self) -> Graph {
+        (self.arch.graph)(&self.settings).unwrap()
+    }
+}
+
+/// Every generator with its default settings and with its variants'.
+pub fn kinds() -> Vec<Kind> {
+    let of = |arch: &'static Arch| {
+        let changes = ["{}"].into_iter().chain(arch.variants.iter().copied());
+        changes.map(move |changes| Kind::new(arch, changes))
+    };
+    ARCHS.iter().flat_map(of).collect()
+}
 
 /// `scale * sin(0.7 i + the sum of the name's bytes) + shift`, as in tests/golden.
 pub fn sine(name: &str, shape: &[usize], scale: f64, shift: f64) -> Tensor {

@@ -145,7 +145,35 @@ def act(case):
     return results(y, gradients(y, cotangent(y), {"x": x, "bias": bias}))
 
 
-KINDS = {f.__name__: f for f in (conv, conv_transposed, batch_norm, group_norm, max_pool, up, mean, act)}
+BINS = [[10.0 * a, 10.0 * b] for a in range(-4, 5) for b in range(-3, 6)]
+
+
+def decode(case):
+    """The annealed mean of Zhang et al. 2016 with the prior taken out, in network units."""
+    z = leaf("x", case)
+    prior = wave("prior", [len(BINS)], (0.8 / len(BINS), 1 / len(BINS)))
+    shares = torch.softmax((z - case["k"] * prior.log()) / case["temperature"], -1)
+    y = shares @ (torch.tensor(BINS, dtype=torch.float64) / 110)
+    return results(y, gradients(y, cotangent(y), {"x": z}))
+
+
+def cross_entropy(case):
+    """Against the 5 nearest bins, Gaussian of 5 units, and, where asked for, weighted by the nearest."""
+    z = leaf("x", case)
+    truth = wave("truth", [*case["x"][:3], 2], (0.4, 0.05)) * 110
+    apart = torch.cdist(truth.reshape(-1, 2), torch.tensor(BINS, dtype=torch.float64)).reshape(z.shape)
+    distances, nearest = apart.topk(6, largest=False)
+    away_from(distances[..., 5] - distances[..., 4], 0)
+    away_from(distances[..., 1] - distances[..., 0], 0)
+    shares = torch.softmax(-distances[..., :5] ** 2 / (2 * 5**2), -1)
+    target = torch.zeros_like(z).scatter(-1, nearest[..., :5], shares)
+    loss = F.cross_entropy(z.flatten(0, 2), target.flatten(0, 2), reduction="none").reshape(*z.shape[:3], 1)
+    if case["weighted"]:
+        loss = loss * wave("weights", [len(BINS)], (0.8, 1))[nearest[..., :1]]
+    return results(loss, gradients(loss, cotangent(loss), {"x": z}))
+
+
+KINDS = {f.__name__: f for f in (conv, conv_transposed, batch_norm, group_norm, max_pool, up, mean, act, decode, cross_entropy)}
 
 
 def case(kind, name, x, affine=None, **more):
@@ -190,6 +218,9 @@ CASES = [
     act_case("leaky", 0.2),
     act_case("relu6", affine={"x": [5, 3]}),
     act_case("tanh"),
+    case("decode", "", [2, 3, 4, len(BINS)], {"x": [3, 0]}, k=0.4, temperature=0.38),
+    case("cross_entropy", "plain", [2, 3, 4, len(BINS)], {"x": [3, 0]}, weighted=False),
+    case("cross_entropy", "weighted", [2, 3, 4, len(BINS)], {"x": [3, 0]}, weighted=True),
 ]
 
 

@@ -11,8 +11,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::onednn::Packs;
 use super::ops::{
-    Add, Back, BiasAct, Cat, Conv, ConvData, Geometry, Grads, Mask, MaxPool, Mean, Norm, Operation,
-    Run, Statistics, Up,
+    Add, Back, BiasAct, Cat, Conv, ConvData, Decode, Geometry, Grads, Mask, MaxPool, Mean, Norm,
+    Operation, Run, Statistics, Up,
 };
 use crate::net::{
     graph::{self, Graph, NormKind, Op},
@@ -21,6 +21,16 @@ use crate::net::{
 
 /// Gradients, or other values, by parameter name.
 pub type Gradients = BTreeMap<String, Tensor>;
+
+/// What batch norms see in training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Norms {
+    /// The batch.
+    #[default]
+    Batch,
+    /// Their running statistics, as in use: for the end of a training, when these no longer move.
+    Running,
+}
 
 /// A network that can run: what it does, with which numbers.
 #[derive(Clone, Copy)]
@@ -48,6 +58,8 @@ impl<O: Operation> Remembered for O {
 enum Source {
     Picture(usize),
     Parameter(String),
+    /// A number that no gradient moves.
+    Constant,
 }
 
 /// An operation that was done.
@@ -74,7 +86,7 @@ pub struct Seen {
 pub struct Pass {
     steps: Vec<Step>,
     output: Tensor,
-    /// What its batch norms saw.
+    /// What its batch norms saw; nothing where they kept to their running statistics.
     pub seen: Vec<Seen>,
 }
 
@@ -105,16 +117,45 @@ impl Eager<'_> {
         Forward::new(self, Run::Tracked, None).run(x)
     }
 
+    /// The gradient, with respect to `x`, of each sample's mean result: one that candle can differentiate with respect
+    /// to the parameters, where every step can be differentiated twice (see [`super::ops`]). Nothing is dropped.
+    ///
+    /// # Errors
+    /// As for [`Eager::evaluate`]; a step that has no second derivative says so where candle comes to it.
+    pub fn slope(&self, x: &Tensor) -> Result<Tensor> {
+        let mut learning = Learning {
+            packs: Arc::default(),
+            norms: Norms::Batch,
+            noise: None,
+            steps: Vec::new(),
+            seen: Vec::new(),
+        };
+        let output = Forward::new(self, Run::Tracked, Some(&mut learning)).run(x)?;
+        let each = output.elem_count() / output.dim(0)?;
+        let grad = (output.ones_like()? / each as f64)?;
+        let Learning { steps, seen, .. } = learning;
+        let pass = Pass {
+            steps,
+            output,
+            seen,
+        };
+        let mut gradients = pass.go_back(&grad, Wanted::Input, Run::Tracked)?;
+        match gradients.remove("") {
+            Some(slope) => Ok(slope),
+            None => bail!("the network's result does not depend on its picture"),
+        }
+    }
+
     /// The network in training: dropout drops, batch norms see the batch.
     ///
     /// # Errors
     /// As for [`Eager::evaluate`].
     pub fn learn(&self, x: &Tensor, noise: &mut ChaCha8Rng) -> Result<Pass> {
-        self.learn_sharing(x, noise, &Arc::default())
+        self.learn_sharing(x, noise, &Arc::default(), Norms::Batch)
     }
 
     /// As [`Eager::learn`], with weights that are packed once for every pass that shares `packs`, forward and
-    /// backward: as long as the parameters stay as they are.
+    /// backward: as long as the parameters stay as they are; and with batch norms that see what `norms` says.
     ///
     /// # Errors
     /// As for [`Eager::evaluate`].
@@ -123,10 +164,12 @@ impl Eager<'_> {
         x: &Tensor,
         noise: &mut ChaCha8Rng,
         packs: &Arc<Packs>,
+        norms: Norms,
     ) -> Result<Pass> {
         let mut learning = Learning {
             packs: packs.clone(),
-            noise,
+            norms,
+            noise: Some(noise),
             steps: Vec::new(),
             seen: Vec::new(),
         };
@@ -142,7 +185,9 @@ impl Eager<'_> {
 
 struct Learning<'a> {
     packs: Arc<Packs>,
-    noise: &'a mut ChaCha8Rng,
+    norms: Norms,
+    /// Where dropout draws from; without it nothing is dropped.
+    noise: Option<&'a mut ChaCha8Rng>,
     steps: Vec<Step>,
     seen: Vec<Seen>,
 }
@@ -215,13 +260,20 @@ impl<'a, 'b> Forward<'a, 'b> {
             Op::Up { factor } => self.apply(i, Up(*factor), inputs),
             Op::MaxPool => self.apply(i, MaxPool, inputs),
             Op::Mean => self.apply(i, Mean, inputs),
-            Op::Dropout { p } => match &mut self.learning {
-                None => Ok(inputs.swap_remove(0).1),
-                Some(learning) => {
-                    let mask = mask(&inputs[0].1, *p, learning.noise)?;
-                    self.apply(i, Mask(mask), inputs)
+            Op::Decode { name, decoding } => {
+                let of = |what: &str| self.parameter(format!("{name}.{what}"));
+                let decode = Decode::new(&of("bins")?.1, &of("prior")?.1, decoding)?;
+                self.apply(i, decode, inputs)
+            }
+            Op::Dropout { p } => {
+                match self.learning.as_mut().and_then(|l| l.noise.as_deref_mut()) {
+                    None => Ok(inputs.swap_remove(0).1),
+                    Some(noise) => {
+                        let mask = mask(&inputs[0].1, *p, noise)?;
+                        self.apply(i, Mask(mask), inputs)
+                    }
                 }
-            },
+            }
         }
     }
 
@@ -234,7 +286,7 @@ impl<'a, 'b> Forward<'a, 'b> {
         let geometry = Geometry {
             window: conv.window,
             groups: conv.groups,
-            bf16: self.eager.bf16 && i != self.eager.graph.output().index(),
+            bf16: self.eager.bf16 && i != self.eager.graph.head(),
         };
         inputs.push(self.parameter(format!("{}.weight", conv.name))?);
         let bias = match conv.bias {
@@ -292,7 +344,10 @@ impl<'a, 'b> Forward<'a, 'b> {
 
     fn parameter(&self, name: String) -> Result<(Source, Tensor)> {
         match self.eager.params.get(&name) {
-            Some(tensor) => Ok((Source::Parameter(name), tensor.clone())),
+            Some(tensor) if self.eager.params.trained().contains_key(&name) => {
+                Ok((Source::Parameter(name), tensor.clone()))
+            }
+            Some(tensor) => Ok((Source::Constant, tensor.clone())),
             None => bail!("the network has no parameter {name}"),
         }
     }
@@ -300,11 +355,7 @@ impl<'a, 'b> Forward<'a, 'b> {
     fn statistics(&mut self, name: &str, kind: NormKind, x: &Tensor) -> Result<Statistics> {
         match (kind, &mut self.learning) {
             (NormKind::Group { groups, eps }, _) => Statistics::of(x, Some(groups), eps),
-            (NormKind::Batch { eps }, None) => {
-                let of = |what: &str| self.parameter(format!("{name}.{what}"));
-                Statistics::fixed(&of("running_mean")?.1, &of("running_var")?.1, eps)
-            }
-            (NormKind::Batch { eps }, Some(learning)) => {
+            (NormKind::Batch { eps }, Some(learning)) if learning.norms == Norms::Batch => {
                 let statistics = Statistics::of(x, None, eps)?;
                 learning.seen.push(Seen {
                     name: name.to_owned(),
@@ -313,6 +364,10 @@ impl<'a, 'b> Forward<'a, 'b> {
                     samples: statistics.samples.unwrap_or(1),
                 });
                 Ok(statistics)
+            }
+            (NormKind::Batch { eps }, _) => {
+                let of = |what: &str| self.parameter(format!("{name}.{what}"));
+                Statistics::fixed(&of("running_mean")?.1, &of("running_var")?.1, eps)
             }
         }
     }
@@ -343,11 +398,15 @@ impl Pass {
     /// # Errors
     /// Out of memory.
     pub fn backward(self, grad: &Tensor, wanted: Wanted) -> Result<Gradients> {
+        self.go_back(&grad.detach(), wanted, Run::Plain)
+    }
+
+    fn go_back(self, grad: &Tensor, wanted: Wanted, run: Run) -> Result<Gradients> {
         let mut gradients = Gradients::new();
         let last = self.steps.last().map_or(0, |step| step.output.0);
         let mut pictures: Vec<Option<Tensor>> = vec![None; last + 1];
         let moving = self.moving(last, wanted);
-        pictures[last] = Some(grad.detach());
+        pictures[last] = Some(grad.clone());
         for step in self.steps.into_iter().rev() {
             let (index, output) = step.output;
             let Some(grad) = pictures[index].take() else {
@@ -359,6 +418,7 @@ impl Pass {
                 .map(|(source, _)| match source {
                     Source::Picture(i) => moving[*i],
                     Source::Parameter(_) => wanted == Wanted::Parameters,
+                    Source::Constant => false,
                 })
                 .collect();
             if !wants.contains(&true) {
@@ -370,7 +430,7 @@ impl Pass {
                 output: &output,
                 grad: &grad,
                 wanted: &wants,
-                run: Run::Plain,
+                run,
             })?;
             for (((source, _), grad), wanted) in step.inputs.into_iter().zip(grads).zip(wants) {
                 let Some(grad) = grad.filter(|_| wanted) else {
@@ -382,6 +442,7 @@ impl Pass {
                         let grad = sum(gradients.remove(&name), grad)?;
                         gradients.insert(name, grad);
                     }
+                    Source::Constant => {}
                 }
             }
         }
@@ -399,6 +460,7 @@ impl Pass {
             moving[step.output.0] |= step.inputs.iter().any(|(source, _)| match source {
                 Source::Picture(i) => moving[*i],
                 Source::Parameter(_) => wanted == Wanted::Parameters,
+                Source::Constant => false,
             });
         }
         moving

@@ -14,6 +14,7 @@ pub mod onednn;
 pub mod ops;
 pub mod plan;
 pub mod portable;
+pub mod softmax;
 
 use std::{fmt, str::FromStr};
 

@@ -4,12 +4,15 @@
 //! and machines that the first way lacks, and as the reference in tests), and its gradient in terms of other
 //! operations. [`evaluate`] gives the result alone; [`tracked`] gives one through which candle differentiates, to any
 //! order, for as long as every gradient on the way is made of operations that have one: convolutions, which are each
-//! other's gradients, leaky ReLU, pooling, enlarging, joining and sums.
+//! other's gradients, leaky ReLU, pooling, enlarging, joining and sums. The CPU's own way is for f32; numbers of another
+//! type take candle's, so that a whole network can be checked in f64.
 
 mod act;
 mod add;
 mod cat;
 mod conv;
+mod cross_entropy;
+mod decode;
 mod mean;
 mod norm;
 mod pool;
@@ -19,13 +22,15 @@ pub use act::{ActGrad, BiasAct, ChannelSums};
 pub use add::{Add, Mask};
 pub use cat::{Cat, Slice};
 pub use conv::{Conv, ConvData, ConvWeights, Geometry, take_lacking};
+pub use cross_entropy::CrossEntropy;
+pub use decode::Decode;
 pub use mean::Mean;
 pub use norm::{Norm, Statistics};
 pub use pool::MaxPool;
 pub use up::{BlockSum, Up};
 
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail,
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail,
 };
 
 use super::kernels;
@@ -133,6 +138,9 @@ pub fn evaluate<O: Operation>(op: &O, inputs: &[&Tensor]) -> Result<Tensor> {
     if !inputs.iter().all(|t| t.device().is_cpu()) {
         return op.cuda(&refs);
     }
+    if !inputs.iter().all(|t| t.dtype() == DType::F32) {
+        return op.portable(&refs);
+    }
     let by_candle = Candle(op.clone());
     let made = match refs[..] {
         [a] => a.apply_op1_no_bwd(&by_candle),
@@ -156,7 +164,10 @@ pub fn tracked<O: Operation>(op: O, inputs: &[&Tensor]) -> Result<Tensor> {
         .map(|t| t.contiguous())
         .collect::<Result<_>>()?;
     let refs: Vec<&Tensor> = inputs.iter().collect();
-    if !inputs.iter().all(|t| t.device().is_cpu()) {
+    if !inputs
+        .iter()
+        .all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
+    {
         return op.portable(&refs);
     }
     let by_candle = Candle(op.clone());

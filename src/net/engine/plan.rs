@@ -17,10 +17,15 @@ use super::{
     buffer::Buffer,
     kernels::{self, Number, Size},
     onednn::{self, Call, Extras, Packed, Shape},
+    softmax::{self, Palette},
 };
-use crate::net::{
-    graph::{self, Act, Graph, NormKind, Op, Window},
-    params::Params,
+use crate::{
+    color::AB_SCALE,
+    net::{
+        bins::Decoding,
+        graph::{self, Act, Graph, NormKind, Op, Window},
+        params::Params,
+    },
 };
 
 /// Why a plan cannot be made or run, in words.
@@ -62,6 +67,8 @@ enum Work {
     Up(usize),
     MaxPool,
     Mean,
+    /// Logits of bins as colours; between f32 pictures.
+    Decode(Palette),
     /// The source added to what stands in the destination, again and again if it is smaller.
     Add,
     /// Its channels into the destination's from this one on.
@@ -155,7 +162,6 @@ impl Plan {
                 user[input.index()] = (uses[input.index()] == 1).then_some(i);
             }
         }
-        let is_conv = |node: &graph::Node| matches!(node.op, Op::Conv(_));
         let mut compiler = Compiler {
             graph,
             params,
@@ -175,7 +181,7 @@ impl Plan {
             sizes: graph.sizes(size),
             waiting: HashMap::new(),
             user,
-            head: nodes.iter().rposition(is_conv).unwrap_or(0),
+            head: graph.head(),
         };
         compiler.run()?;
         let Compiler { mut plan, .. } = compiler;
@@ -335,6 +341,13 @@ impl<'a> Compiler<'a> {
                 let dst = c.picture(1, 1, ch, narrow);
                 c.step(Work::Mean, piece.picture, dst)
             }),
+            Op::Decode { name, decoding } => {
+                let src = self.whole(input(0))?;
+                let src = self.converted(src, false);
+                let dst = self.picture(h, w, 2, false);
+                let palette = self.palette(name, decoding)?;
+                Ok(vec![self.step(Work::Decode(palette), src, dst)])
+            }
             Op::Dropout { .. } => Ok(self.values[input(0)].clone()),
         }
     }
@@ -444,6 +457,14 @@ impl<'a> Compiler<'a> {
                 act,
             }),
         }
+    }
+
+    /// Bins in network units, and what is taken off their logits.
+    fn palette(&self, name: &str, decoding: &Decoding) -> Result<Palette> {
+        let mut bins = self.parameter(name, "bins")?;
+        bins.iter_mut().for_each(|v| *v /= AB_SCALE);
+        let offset = decoding.offset(&self.parameter(name, "prior")?);
+        Ok(Palette::new(&bins, &offset, decoding.temperature))
     }
 
     fn parameter(&self, name: &str, what: &str) -> Result<Vec<f32>> {
@@ -743,7 +764,7 @@ impl Worker {
                 .collect::<Result<_>>()?,
             memory: plan.room.iter().map(|bytes| Buffer::new(*bytes)).collect(),
             scratch,
-            room: vec![0.; 2 * plan.channels],
+            room: vec![0.; 2 * softmax::padded(plan.channels)],
             plan,
         })
     }
@@ -793,6 +814,11 @@ impl Worker {
                 Ok(())
             }
             Work::Copy if src == dst => Ok(()),
+            Work::Decode(palette) => {
+                let logits = source.values(from.len());
+                softmax::decode(logits, palette, &mut self.room, out.values_mut(to.len()));
+                Ok(())
+            }
             work => {
                 match to.narrow {
                     false => plain::<f32>(work, (source, from), (&mut out, to), &mut self.room),

@@ -4,7 +4,13 @@
 use candle_core::{Result, Tensor};
 
 use super::ops::{Geometry, Statistics};
-use crate::net::graph::{Act, Window};
+use crate::{
+    color::AB_SCALE,
+    net::{
+        bins::{NEIGHBOURS, SIGMA},
+        graph::{Act, Window},
+    },
+};
 
 /// Pictures as candle's convolutions want them, `[N, C, H, W]`.
 fn channels_first(x: &Tensor) -> Result<Tensor> {
@@ -262,10 +268,11 @@ pub fn max_scatter(x: &Tensor, grad: &Tensor) -> Result<Tensor> {
         // Each window's value at the near corner of a block of 2 x 2, moved to the tap.
         let part = (mask * grad)?.reshape((n, h / 2, 1, w / 2, c))?;
         let part = part.pad_with_zeros(2, 0, 1)?.pad_with_zeros(4, 0, c)?;
-        let part = part.reshape((n, h, w, c))?;
+        let (high, wide) = (h / 2 * 2, w / 2 * 2);
+        let part = part.reshape((n, high, wide, c))?;
         let part = part
-            .pad_with_zeros(1, ky, 3 - ky)?
-            .pad_with_zeros(2, kx, 3 - kx)?;
+            .pad_with_zeros(1, ky, h + 3 - high - ky)?
+            .pad_with_zeros(2, kx, w + 3 - wide - kx)?;
         dx = (dx + part)?;
     }
     dx.narrow(1, 0, h)?.narrow(2, 0, w)?.contiguous()
@@ -281,4 +288,118 @@ pub fn max_gather(x: &Tensor, h: &Tensor) -> Result<Tensor> {
         sum = (sum + (tap(&h, at, POOL, (height / 2, width / 2))? * mask)?)?;
     }
     Ok(sum)
+}
+
+/// Logits `[N, H, W, Q]` as rows less their largest, of whose place candle needs no gradient: softmax does not move
+/// with it.
+fn rows(z: &Tensor) -> Result<Tensor> {
+    let rows = z.reshape(((), z.dim(3)?))?;
+    let most = rows.detach().max_keepdim(1)?;
+    rows.broadcast_sub(&most)
+}
+
+fn softmax(rows: &Tensor) -> Result<Tensor> {
+    let all = rows.exp()?;
+    all.broadcast_div(&all.sum_keepdim(1)?)
+}
+
+/// Softmax of the sharpened logits, `[pixels, Q]`.
+fn annealed(z: &Tensor, offset: &Tensor, temperature: f32) -> Result<Tensor> {
+    let z = z.broadcast_sub(&offset.to_dtype(z.dtype())?)?;
+    softmax(&rows(&z.affine(1. / f64::from(temperature), 0.)?)?)
+}
+
+/// As [`super::ops::Decode`], with bins in network units.
+pub fn decode(z: &Tensor, bins: &Tensor, offset: &Tensor, temperature: f32) -> Result<Tensor> {
+    let (n, h, w, _) = z.dims4()?;
+    let ab = annealed(z, offset, temperature)?.matmul(&bins.to_dtype(z.dtype())?)?;
+    ab.reshape((n, h, w, 2))
+}
+
+/// As the gradient of [`super::ops::Decode`].
+pub fn decode_grad(
+    z: &Tensor,
+    grad: &Tensor,
+    bins: &Tensor,
+    offset: &Tensor,
+    temperature: f32,
+) -> Result<Tensor> {
+    let shares = annealed(z, offset, temperature)?;
+    let slope = grad.reshape(((), 2))?.matmul(&bins.t()?.contiguous()?)?; // [pixels, Q]
+    let mean = (&shares * &slope)?.sum_keepdim(1)?;
+    let dz = (shares * slope.broadcast_sub(&mean)?)?;
+    dz.affine(1. / f64::from(temperature), 0.)?
+        .reshape(z.shape())
+}
+
+/// The nearest bins of each true colour, `[pixels, 5]` numbers and shares, and the weight of the nearest, `[pixels, 1]`
+/// of the logits' type.
+fn soft(
+    truth: &Tensor,
+    bins: &Tensor,
+    weights: Option<&Tensor>,
+) -> Result<(Tensor, Tensor, Option<Tensor>)> {
+    let ab = truth
+        .detach()
+        .reshape(((), 2))?
+        .affine(f64::from(AB_SCALE), 0.)?;
+    let bins = bins.to_dtype(truth.dtype())?.t()?.contiguous()?;
+    let apart = |i: usize| {
+        ab.narrow(1, i, 1)?
+            .broadcast_sub(&bins.narrow(0, i, 1)?)?
+            .sqr()
+    };
+    let apart = (apart(0)? + apart(1)?)?; // [pixels, Q]
+    let order = apart.arg_sort_last_dim(true)?;
+    let nearest = order.narrow(1, 0, NEIGHBOURS)?.contiguous()?;
+    let sigma = f64::from(SIGMA);
+    let fall = apart
+        .gather(&nearest, 1)?
+        .affine(-1. / (2. * sigma * sigma), 0.)?;
+    let shares = softmax(&fall.broadcast_sub(&fall.max_keepdim(1)?)?)?;
+    let weight = |weights: &Tensor| {
+        let first = nearest.narrow(1, 0, 1)?.flatten_all()?;
+        let weights = weights.to_dtype(truth.dtype())?;
+        weights.index_select(&first, 0)?.unsqueeze(1)
+    };
+    let weight = weights.map(weight).transpose()?;
+    Ok((nearest, shares, weight))
+}
+
+/// As [`super::ops::CrossEntropy`], in the logits' type.
+pub fn cross_entropy(
+    z: &Tensor,
+    truth: &Tensor,
+    bins: &Tensor,
+    weights: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (n, h, w, _) = z.dims4()?;
+    let (nearest, shares, weight) = soft(truth, bins, weights)?;
+    let rows = rows(z)?;
+    let wanted = (rows.gather(&nearest, 1)? * shares)?.sum_keepdim(1)?;
+    let loss = (rows.exp()?.sum_keepdim(1)?.log()? - wanted)?;
+    let loss = match weight {
+        Some(weight) => (loss * weight)?,
+        None => loss,
+    };
+    loss.reshape((n, h, w, 1))
+}
+
+/// As the gradient of [`super::ops::CrossEntropy`].
+pub fn cross_entropy_grad(
+    z: &Tensor,
+    truth: &Tensor,
+    grad: &Tensor,
+    bins: &Tensor,
+    weights: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (nearest, shares, weight) = soft(truth, bins, weights)?;
+    let softmax = softmax(&rows(z)?)?;
+    let slope = softmax.scatter_add(&nearest, &shares.neg()?, 1)?;
+    let grad = grad.reshape(((), 1))?;
+    let grad = match weight {
+        Some(weight) => (grad * weight)?,
+        None => grad,
+    };
+    slope.broadcast_mul(&grad)?.reshape(z.shape())
 }

@@ -1,0 +1,120 @@
+//! Settings of a network's last step, and the grid of them that is searched.
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::Serialize;
+
+use crate::net::Decoding;
+
+/// How what a network says becomes colour.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Setting {
+    /// How a choice of bins becomes a colour; none of a network without bins.
+    #[serde(flatten)]
+    pub decoding: Option<Decoding>,
+    /// Factor on the chroma.
+    pub gain: f32,
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if let Some(Decoding { k, temperature }) = self.decoding {
+            write!(f, "k {k}, T {temperature}, ")?;
+        }
+        write!(f, "gain {}", self.gain)
+    }
+}
+
+/// A place in a grid: the numbers of its k, T and gain.
+pub type Point = [usize; 3];
+
+/// The values that are tried of each number.
+#[derive(Clone, Copy, Debug)]
+pub struct Grid {
+    k: &'static [f32],
+    temperature: &'static [f32],
+    gain: &'static [f32],
+    /// Of how many values one is tried at first.
+    stride: usize,
+}
+
+impl Grid {
+    /// Of a network that chooses bins.
+    pub const CLASSIFICATION: Self = Self {
+        k: &[0., 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7],
+        temperature: &[0.25, 0.38, 0.5, 0.7, 1.],
+        gain: &[1., 1.1, 1.2, 1.3, 1.4, 1.5],
+        stride: 2,
+    };
+
+    /// Of one that says a and b.
+    pub const REGRESSION: Self = Self {
+        k: &[],
+        temperature: &[],
+        gain: &[1., 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.],
+        stride: 1,
+    };
+
+    /// The setting at a place.
+    pub fn at(&self, [k, temperature, gain]: Point) -> Setting {
+        let both = self.k.get(k).zip(self.temperature.get(temperature));
+        Setting {
+            decoding: both.map(|(&k, &temperature)| Decoding { k, temperature }),
+            gain: self.gain[gain],
+        }
+    }
+
+    /// Where a search begins: evenly over the grid.
+    pub fn coarse(&self) -> BTreeSet<Point> {
+        self.points(|_, at| at % self.stride == 0)
+    }
+
+    /// A place and its neighbours.
+    pub fn around(&self, point: Point) -> BTreeSet<Point> {
+        self.points(|axis, at| at.abs_diff(point[axis]) <= 1)
+    }
+
+    /// The places whose every number is `wanted` on its axis.
+    fn points(&self, wanted: impl Fn(usize, usize) -> bool) -> BTreeSet<Point> {
+        let mut points = BTreeSet::from([[0; 3]]);
+        for (axis, values) in [self.k, self.temperature, self.gain].iter().enumerate() {
+            let numbers = (0..values.len().max(1)).filter(|at| wanted(axis, *at));
+            let numbers: Vec<usize> = numbers.collect();
+            let spread = |mut point: Point| {
+                numbers.clone().into_iter().map(move |at| {
+                    point[axis] = at;
+                    point
+                })
+            };
+            points = points.into_iter().flat_map(spread).collect();
+        }
+        points
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_can_reach_every_setting() {
+        for (grid, count, first) in [
+            (Grid::CLASSIFICATION, 8 * 5 * 6, 4 * 3 * 3),
+            (Grid::REGRESSION, 11, 11),
+        ] {
+            let mut reached = grid.coarse();
+            assert_eq!(reached.len(), first);
+            while reached.len() < count {
+                let wider: BTreeSet<_> = reached.iter().flat_map(|p| grid.around(*p)).collect();
+                assert!(wider.len() > reached.len());
+                reached.extend(wider);
+            }
+            assert_eq!(reached.len(), count);
+        }
+        assert_eq!(Grid::CLASSIFICATION.around([3, 2, 2]).len(), 27);
+        assert_eq!(Grid::CLASSIFICATION.around([0, 0, 0]).len(), 8);
+        let words = Grid::CLASSIFICATION.at([4, 1, 2]).to_string();
+        assert_eq!(words, "k 0.4, T 0.38, gain 1.2");
+        assert_eq!(Grid::REGRESSION.at([0, 0, 3]).to_string(), "gain 1.3");
+    }
+}
