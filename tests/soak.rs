@@ -278,7 +278,7 @@ fn every_generator_learns_eight_pictures_by_heart() {
 }
 
 /// Steps of the recipe pix2pix, one picture each, in which eight pictures are learnt by heart.
-const STEPS_BY_HEART: u64 = 3000;
+const STEPS_BY_HEART: u64 = 2500;
 
 /// Memory of a run does not grow with its length.
 #[test]
