@@ -249,6 +249,11 @@ fn scan(config: &Config, job: &Job, tell: &mut dyn FnMut(Event)) -> Result<Split
     for (name, why) in &split.skipped {
         tell(Event::Warning(format!("skipped {name}: {why}")));
     }
+    if split.validation.is_empty() {
+        tell(Event::Warning(
+            "no photograph is held out for validation: what is said of validation is of those that it learns from".into(),
+        ));
+    }
     Ok(split)
 }
 
@@ -416,7 +421,7 @@ impl Run<'_> {
             (self.tell)(Event::Warning(format!("skipped {name}: {why}")));
         }
         let (look, prior) = self.finish()?;
-        let header = self.trainer.header(&look, split.train.len());
+        let header = self.trainer.header(&look, split);
         let tensors = self.trainer.tensors(prior.as_deref())?;
         publish(
             &job.output,

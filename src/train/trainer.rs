@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     Config,
     critic::{Critic, Judge},
-    data::Batch,
+    data::{Batch, Split},
     journal::Losses,
     learner::{Learner, Learnt, Sum, add, leaf, slope},
     liveliness::Look,
@@ -705,7 +705,12 @@ impl Trainer {
     }
 
     /// What the model says of itself.
-    pub fn header(&self, look: &Look, photographs: usize) -> Header {
+    pub fn header(&self, look: &Look, split: &Split) -> Header {
+        // Figures on what it has learnt from are not to pass for others.
+        let on = match split.validation.is_empty() {
+            true => "training",
+            false => "validation",
+        };
         Header {
             arch: self.config.arch.clone(),
             network: self.config.network.clone(),
@@ -717,9 +722,9 @@ impl Trainer {
                 "by": concat!("autochrome ", env!("CARGO_PKG_VERSION")),
                 "settings": self.config,
                 "steps": self.step,
-                "photographs": photographs,
+                "photographs": split.train.len(),
             }),
-            figures: json!({ "validation": look.figures }),
+            figures: json!({ on: look.figures }),
         }
     }
 
