@@ -29,7 +29,7 @@
 //! ```no_run
 //! use autochrome::{colorize, controls::Controls, media::*, net};
 //! # fn main() -> autochrome::Result<()> {
-//! let mut colorizer = net::load(net::DEFAULT_MODEL, &"auto".parse()?, net::Precision::Auto)?;
+//! let mut colorizer = net::load(net::DEFAULT_MODEL, &net::Options::default())?;
 //! let source = Source::open("film.mp4".as_ref(), &InputOptions::default())?;
 //! let sink = FileSink::create("film.color.mp4".as_ref(), &OutputOptions::default(), &source)?;
 //! let controls = Controls::default().with_progress(|p| println!("{} frames", p.frames));

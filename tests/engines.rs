@@ -1,5 +1,8 @@
 //! What every engine promises for every generator: the pictures that the network makes step by step in f32.
 
+mod common;
+use common::on_cpu;
+
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use autochrome::{
@@ -7,7 +10,8 @@ use autochrome::{
     eval::metrics::ciede2000,
     frame::{AbMap, Thumb},
     net::{
-        self, Colorizer, DEFAULT_MODEL, Decoding, DeviceChoice, Model, Network, Place, Precision,
+        self, Colorizer, DEFAULT_MODEL, Decoding, DeviceChoice, Looks, Model, Network, Place,
+        Precision, Setting,
         checkpoint::{self, COLOR, Checkpoint, Header},
         engine::{
             Engine,
@@ -294,7 +298,7 @@ fn default_model() -> (Checkpoint, Graph, Params) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/autochrome.safetensors");
     let file = Checkpoint::open(&path).unwrap();
     let graph = (net::arch(&file.header.arch).unwrap().graph)(&file.header.network).unwrap();
-    let graph = net::decoded(graph, &file.header.decoding);
+    let graph = net::decoded(graph, &file.header.looks.vivid.decoding);
     let params = Params::given(&graph, &file.tensors, &Device::Cpu).unwrap();
     (file, graph, params)
 }
@@ -304,13 +308,13 @@ fn the_default_model_makes_the_same_pictures_in_every_precision() {
     let (file, graph, params) = default_model();
     for precision in [Precision::F32, Precision::Bf16, Precision::Auto] {
         let place = DeviceChoice::Cpu.place(precision).unwrap();
-        let mut model = net::load(DEFAULT_MODEL, &DeviceChoice::Cpu, precision).unwrap();
+        let mut model = net::load(DEFAULT_MODEL, &on_cpu(precision)).unwrap();
         assert_eq!(model.device(), place.words);
         let (width, height) = model.thumb_size(640, 480).unwrap();
         let thumbs = thumbs(2, width, height);
         let maps = model.predict(&thumbs).unwrap();
         for (thumb, map) in thumbs.iter().zip(&maps) {
-            let theirs = reference(&graph, &params, file.header.gain, thumb);
+            let theirs = reference(&graph, &params, file.header.looks.vivid.gain, thumb);
             let narrow = place.engine == Engine::Plan { bf16: true };
             judge(&place.words, narrow, thumb, map, &theirs);
         }
@@ -334,8 +338,10 @@ fn a_classifying_model_from_a_file_makes_the_same_pictures_on_every_engine() {
         network: kind.settings.clone(),
         color: COLOR.into(),
         size: 64,
-        gain: 1.2,
-        decoding,
+        looks: Looks::both(Setting {
+            decoding,
+            gain: 1.2,
+        }),
         trained: Value::Null,
         figures: Value::Null,
     };
@@ -347,12 +353,12 @@ fn a_classifying_model_from_a_file_makes_the_same_pictures_on_every_engine() {
     let graph = net::decoded(kind.trunk(), &decoding);
     let thumbs = thumbs(3, 96, 64);
     for precision in [Precision::F32, Precision::Bf16] {
-        let mut model = net::load(path.to_str().unwrap(), &DeviceChoice::Cpu, precision).unwrap();
+        let mut model = net::load(path.to_str().unwrap(), &on_cpu(precision)).unwrap();
         assert_eq!(model.thumb_size(640, 640), Some((64, 64)));
         let maps = model.predict(&thumbs).unwrap();
         let narrow = precision == Precision::Bf16 && model.device().contains("bf16");
         for (thumb, map) in thumbs.iter().zip(&maps) {
-            let theirs = reference(&graph, &params, header.gain, thumb);
+            let theirs = reference(&graph, &params, header.looks.vivid.gain, thumb);
             judge(model.device(), narrow, thumb, map, &theirs);
             assert!(map.a.iter().chain(&map.b).all(|v| v.abs() <= 110.));
             let alone = model.predict(std::slice::from_ref(thumb)).unwrap();
@@ -369,7 +375,10 @@ fn a_classifying_model_from_a_file_makes_the_same_pictures_on_every_engine() {
         ..decoding
     };
     let header = Header {
-        decoding: cold,
+        looks: Looks::both(Setting {
+            decoding: cold,
+            gain: 1.,
+        }),
         ..header
     };
     std::fs::write(
@@ -377,7 +386,7 @@ fn a_classifying_model_from_a_file_makes_the_same_pictures_on_every_engine() {
         checkpoint::bytes(&header, &tensors, DType::F32).unwrap(),
     )
     .unwrap();
-    let why = net::load(path.to_str().unwrap(), &DeviceChoice::Cpu, Precision::F32);
+    let why = net::load(path.to_str().unwrap(), &on_cpu(Precision::F32));
     let why = why.err().unwrap().to_string();
     assert!(why.contains("temperature must be above 0"), "{why}");
 }
@@ -517,7 +526,7 @@ fn colours_for_another_process() {
     };
     let precision = std::env::var("AUTOCHROME_TEST_PRECISION").unwrap();
     let precision = precision.parse().unwrap();
-    let mut model = net::load(DEFAULT_MODEL, &DeviceChoice::Cpu, precision).unwrap();
+    let mut model = net::load(DEFAULT_MODEL, &on_cpu(precision)).unwrap();
     let (width, height) = model.thumb_size(640, 480).unwrap();
     let maps = model.predict(&thumbs(2, width, height)).unwrap();
     println!("\nwarnings {:?}", model.take_warnings());

@@ -23,7 +23,7 @@ use autochrome::{
     },
     frame::AbMap,
     net::{
-        self, Decoding, DeviceChoice, Precision,
+        self, Decoding, Look, Looks, Precision,
         checkpoint::{self, Checkpoint},
         features::{Features, Layer},
         params::Params,
@@ -35,7 +35,7 @@ use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 
 mod common;
-use common::{Lab, autochrome, run};
+use common::{Lab, autochrome, on_cpu, run};
 
 /// Sharma, Wu, Dalal 2005, table 1: two Lab colours and their difference.
 const SHARMA: [([f64; 3], [f64; 3], f64); 34] = [
@@ -548,8 +548,8 @@ fn options(inputs: &[&Path], models: &[&str]) -> EvalOptions {
     EvalOptions {
         inputs: inputs.iter().map(|path| path.to_path_buf()).collect(),
         models: models.iter().map(|name| name.to_string()).collect(),
-        device: DeviceChoice::Cpu,
-        precision: Precision::F32,
+        looks: vec![Look::Vivid],
+        network: on_cpu(Precision::F32),
         features: None,
         count: None,
         all: true,
@@ -791,7 +791,7 @@ fn figures_of(bytes: &[u8], folder: &Path) -> Figures {
     };
     let pictures = Pictures::gather(&[folder.into()], &[of_seed], false, &mut |_, _| ()).unwrap();
     let file = Checkpoint::parse(bytes, "tuned").unwrap();
-    let mut tuned = net::ready("tuned", file, &DeviceChoice::Cpu, Precision::F32).unwrap();
+    let mut tuned = net::ready("tuned", file, &on_cpu(Precision::F32)).unwrap();
     let exam = |photo: &Photo| Exam::new(&photo.open().unwrap(), tuned.thumb_size(64, 48).unwrap());
     let exams: Vec<Exam> = pictures.validation.iter().map(exam).collect();
     judge(
@@ -817,7 +817,7 @@ fn what_a_calibration_says_of_a_setting_is_what_the_model_then_does() {
     let (found, runs) = calibrated(&options, &WIDE);
     assert!(found.photographs > 3 && found.trials.len() == 11);
     assert_eq!(runs, found.photographs);
-    let chosen = *found.choice().unwrap();
+    let chosen = *found.vivid().unwrap();
     let errors = found.trials.iter().map(|t| t.figures.ciede2000);
     let least = errors.fold(f64::INFINITY, f64::min);
     assert_eq!(
@@ -826,8 +826,9 @@ fn what_a_calibration_says_of_a_setting_is_what_the_model_then_does() {
     );
     let bytes = found.tuned().unwrap();
     let file = Checkpoint::parse(&bytes, "tuned").unwrap();
-    assert_eq!(file.header.gain, chosen.setting.gain);
-    assert_eq!(file.header.figures["validation"]["ciede2000"], json!(least));
+    assert_eq!(file.header.looks, Looks::both(chosen.setting.stored()));
+    let said = &file.header.figures["validation"];
+    assert_eq!(said["vivid"]["ciede2000"], json!(least));
     same_figures(&figures_of(&bytes, &folder), &chosen.figures);
 
     let strict = Limits {
@@ -835,7 +836,7 @@ fn what_a_calibration_says_of_a_setting_is_what_the_model_then_does() {
         ..WIDE
     };
     let (found, _) = calibrated(&options, &strict);
-    let why = found.choice().unwrap_err();
+    let why = found.vivid().unwrap_err();
     assert_eq!(why.exit_code(), 2);
     assert!(why.to_string().contains("--max-de00") && found.tuned().is_err());
 }
@@ -846,7 +847,7 @@ fn classification(lab: &Lab, name: &str, prior: impl Fn(usize) -> f32) -> PathBu
     file.header.arch = "lite".into();
     file.header.network = json!({ "cut": true });
     file.header.size = 32;
-    file.header.gain = 1.7;
+    file.header.looks.vivid.gain = 1.7;
     file.header.trained = json!({ "settings": { "seed": 1, "held_out": 0.3 } });
     let graph = (net::arch("lite").unwrap().graph)(&file.header.network).unwrap();
     let graph = net::decoded(graph, &Decoding::default());
@@ -892,7 +893,7 @@ fn k_and_temperature_of_a_classification_are_chosen_and_do_what_was_said() {
         "however many settings are tried, the network runs once on every photograph"
     );
     assert!((4 * 3 * 3..8 * 5 * 6).contains(&found.trials.len()));
-    let chosen = *found.choice().unwrap();
+    let chosen = *found.vivid().unwrap();
     let errors = found.trials.iter().map(|t| t.figures.ciede2000);
     let (least, most) = errors.fold((f64::INFINITY, 0f64), |(l, m), e| (l.min(e), m.max(e)));
     assert!(chosen.figures.ciede2000 == least && most > least + 0.01);
@@ -902,11 +903,10 @@ fn k_and_temperature_of_a_classification_are_chosen_and_do_what_was_said() {
     for trial in [chosen].iter().chain(found.trials.iter().find(different)) {
         let mut one = found.clone();
         one.trials = vec![*trial];
-        one.chosen = Some(0);
+        (one.faithful, one.vivid) = (0, Some(0));
         let bytes = one.tuned().unwrap();
         let file = Checkpoint::parse(&bytes, "tuned").unwrap();
-        assert_eq!(Some(file.header.decoding), trial.setting.decoding);
-        assert_eq!(file.header.gain, trial.setting.gain);
+        assert_eq!(file.header.looks, Looks::both(trial.setting.stored()));
         let before = net::open(model.to_str().unwrap()).unwrap();
         assert!(file.tensors.keys().eq(before.tensors.keys()));
         for (name, tensor) in &before.tensors {
@@ -919,7 +919,7 @@ fn k_and_temperature_of_a_classification_are_chosen_and_do_what_was_said() {
         ..WIDE
     };
     let (found, _) = calibrated(&options, &strict);
-    let why = found.choice().unwrap_err().to_string();
+    let why = found.vivid().unwrap_err().to_string();
     for word in [
         "no setting of k, T and gain",
         "the nearest, k 0",
@@ -951,7 +951,7 @@ fn bins_that_nobody_counted_are_counted_by_the_network() {
     assert!((sum - 1.).abs() < 1e-2, "{sum}");
     same_figures(
         &figures_of(&bytes, &folder),
-        &found.choice().unwrap().figures,
+        &found.vivid().unwrap().figures,
     );
 }
 

@@ -11,7 +11,7 @@ use autochrome::{
     color::{ab_from_network, network_from_l},
     frame::Thumb,
     net::{
-        self, Colorizer, Decoding, Model, Network, Place,
+        self, Colorizer, Looks, Model, Network, Place,
         checkpoint::{self, COLOR, Header},
         engine::Engine,
         graph::{Conv, Graph, Window},
@@ -141,12 +141,11 @@ fn our_models_and_any_safetensors_file_are_read() {
     let graph = unet_128();
     let params = Params::seeded(&graph, 1, &Device::Cpu).unwrap();
     let header = Header {
-        decoding: Decoding::default(),
         arch: "unet".into(),
         network: json!({ "channels": 2, "depth": 7 }),
         color: COLOR.into(),
         size: 128,
-        gain: 1.,
+        looks: Looks::default(),
         trained: Value::Null,
         figures: Value::Null,
     };

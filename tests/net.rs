@@ -1,12 +1,16 @@
 //! What every generator promises, for every row of ARCHS; models by name; agreement with PyTorch.
 
+mod common;
+use common::on_cpu;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use autochrome::{
     Error,
     frame::Thumb,
     net::{
-        self, Colorizer, Decoding, DeviceChoice, Model, Network, Place, Precision,
+        self, Colorizer, Decoding, DeviceChoice, Look, Looks, Model, Network, Options, Place,
+        Precision, Quality, Setting,
         checkpoint::{self, COLOR, Header},
         engine::{
             Engine,
@@ -792,8 +796,8 @@ fn thumbnails_keep_the_display_aspect() {
 
 #[test]
 fn test_models_need_no_file_and_look_at_no_pixels() {
-    let mut gray = net::load("gray", &DeviceChoice::Cpu, Precision::F32).unwrap();
-    let mut constant = net::load("constant", &DeviceChoice::Cpu, Precision::F32).unwrap();
+    let mut gray = net::load("gray", &on_cpu(Precision::F32)).unwrap();
+    let mut constant = net::load("constant", &on_cpu(Precision::F32)).unwrap();
     let thumbs = thumbs(2, 16, 16);
     assert_eq!(gray.thumb_size(1920, 1080), None);
     let maps = gray.predict(&thumbs).unwrap();
@@ -813,7 +817,7 @@ fn the_default_model_is_bundled_and_says_what_it_is() {
         info.trained["photographs"].as_u64() > Some(1000)
             && info.trained["settings"]["seed"].is_u64()
     );
-    let mut model = net::load(net::DEFAULT_MODEL, &DeviceChoice::Cpu, Precision::F32).unwrap();
+    let mut model = net::load(net::DEFAULT_MODEL, &on_cpu(Precision::F32)).unwrap();
     assert!(
         model.describe().contains(&info.digest[..12]),
         "{}",
@@ -831,6 +835,18 @@ const DECODING: Decoding = Decoding {
     temperature: 0.5,
 };
 
+/// Two looks that are not alike.
+fn looks() -> Looks {
+    let vivid = Setting {
+        decoding: DECODING,
+        gain: 1.5,
+    };
+    Looks {
+        vivid,
+        faithful: Setting::default(),
+    }
+}
+
 /// A model file of this kind with fresh parameters.
 fn file_of(kind: &Kind, color: &str) -> Vec<u8> {
     let (_, params) = fresh(kind);
@@ -839,8 +855,7 @@ fn file_of(kind: &Kind, color: &str) -> Vec<u8> {
         network: kind.settings.clone(),
         color: color.into(),
         size: 64,
-        gain: 1.5,
-        decoding: DECODING,
+        looks: looks(),
         trained: json!({ "steps": 0 }),
         figures: Value::Null,
     };
@@ -858,26 +873,40 @@ fn every_generator_comes_back_from_its_file() {
         assert!(net::is_model_name(name));
         let info = net::info(name).unwrap();
         assert_eq!(
-            (&info.arch[..], info.size, info.gain),
-            (kind.arch.name, 64, 1.5)
+            (&info.arch[..], info.size, info.looks),
+            (kind.arch.name, 64, Some(looks()))
         );
         assert_eq!(info.digest, checkpoint::digest(&bytes));
         let classifies = kind.trunk().channels(kind.trunk().output()) == 261;
         let said = info.to_string();
         match classifies {
             false => assert!(
-                info.decoding.is_none() && said.contains("regression"),
+                said.contains("regression") && said.contains("vivid: gain 1.5"),
                 "{said}"
             ),
             true => assert!(
-                info.decoding == Some(DECODING)
-                    && said.contains("classification")
-                    && said.contains("k 0.25, temperature 0.5"),
+                said.contains("classification")
+                    && said.contains("k 0.25, temperature 0.5, gain 1.5"),
                 "{said}"
             ),
         }
-        let model = net::load(name, &DeviceChoice::Cpu, Precision::F32).unwrap();
-        assert!(model.describe().contains(kind.arch.name));
+        let model = net::load(name, &on_cpu(Precision::F32)).unwrap();
+        assert!(model.describe().contains(kind.arch.name) && model.describe().contains("vivid"));
+        let large = Options {
+            quality: Quality::Pixels(128),
+            ..on_cpu(Precision::F32)
+        };
+        let large = net::load(name, &large).unwrap();
+        assert_eq!(large.thumb_size(640, 640), Some((128, 128)));
+        let maps = Look::ALL.map(|look| {
+            let options = Options {
+                look,
+                ..on_cpu(Precision::F32)
+            };
+            let mut model = net::load(name, &options).unwrap();
+            model.predict(&thumbs(1, 64, 64)).unwrap()
+        });
+        assert_ne!(maps[0], maps[1], "the looks are alike");
         assert_eq!(
             file_of(&kind, COLOR),
             bytes,
@@ -892,7 +921,7 @@ fn a_wrong_file_is_refused_in_words() {
     let refusal = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        match net::load(path.to_str().unwrap(), &DeviceChoice::Cpu, Precision::F32) {
+        match net::load(path.to_str().unwrap(), &on_cpu(Precision::F32)) {
             Err(e @ Error::Model { .. }) => e.to_string(),
             Err(e) => panic!("{name}: not a model error: {e}"),
             Ok(_) => panic!("{name} was taken"),
@@ -906,7 +935,7 @@ fn a_wrong_file_is_refused_in_words() {
     let foreign =
         checkpoint::serialize(&BTreeMap::from([("w".into(), foreign)]), "format", &"pt").unwrap();
     assert!(refusal("foreign.safetensors", &foreign).contains("does not say what it is"));
-    let missing = net::load("no-such-model", &DeviceChoice::Cpu, Precision::F32)
+    let missing = net::load("no-such-model", &on_cpu(Precision::F32))
         .err()
         .unwrap()
         .to_string();

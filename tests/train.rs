@@ -1,5 +1,8 @@
 //! The trainer: it learns, it resumes exactly, whatever is in use; it survives bad pictures and says what is wrong.
 
+mod common;
+use common::on_cpu;
+
 use std::{
     fs,
     path::Path,
@@ -339,7 +342,7 @@ fn a_run_learns_and_its_model_loads() {
     assert!(metrics.contains("ciede2000"), "{metrics}");
     let name = job.output.to_str().unwrap();
     assert_eq!(net::info(name).unwrap().trained["settings"]["size"], 16);
-    net::load(name, &DeviceChoice::Cpu, Precision::F32).unwrap();
+    net::load(name, &on_cpu(Precision::F32)).unwrap();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Args, ValueHint};
 
-use super::{Ui, summary::Summary};
+use super::{Ui, place::PlaceArgs, summary::Summary};
 use crate::{
     colorize,
     controls::Controls,
@@ -102,12 +102,12 @@ struct NetworkArgs {
     /// A bundled model or a .safetensors file; gray and constant are test models without a network
     #[arg(long, value_name = "NAME|FILE", default_value = net::DEFAULT_MODEL)]
     model: String,
-    /// auto, cpu, cuda or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: net::DeviceChoice,
-    /// auto, f32 or bf16: the network's numbers on a CPU; auto takes bf16 where the CPU multiplies such numbers
-    #[arg(long, value_name = "NUMBERS", default_value = "auto")]
-    precision: net::Precision,
+    /// What the colours are meant to be: faithful (least error: calm where the network does not know) or vivid (about
+    /// as colourful as photographs)
+    #[arg(long, value_name = "LOOK", default_value_t)]
+    look: net::Look,
+    #[command(flatten)]
+    place: PlaceArgs,
     /// Frames that go through the network together [default: one a thread on half of the threads, 8 on CUDA]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     batch: Option<u16>,
@@ -197,11 +197,8 @@ impl ColorizeArgs {
     }
 
     fn load(&self, ui: &Ui) -> Result<Box<dyn Colorizer>> {
-        let mut loaded = net::load(
-            &self.network.model,
-            &self.network.device,
-            self.network.precision,
-        )?;
+        let network = &self.network;
+        let mut loaded = net::load(&network.model, &network.place.options(network.look))?;
         let place = Some(loaded.device()).filter(|p| !p.is_empty());
         let place = place.map_or(String::new(), |p| format!(" on {p}"));
         ui.say(format_args!("model {}{place}", loaded.describe()));

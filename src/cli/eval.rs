@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::Ui;
+use super::{Ui, place::PlaceArgs};
 use crate::{
     error::{Error, Result, shown},
     eval::{
@@ -13,7 +13,7 @@ use crate::{
         calibrate::{self, Limits},
         page::page,
     },
-    net::{self, DeviceChoice, Precision},
+    net::{self, Look},
     train::journal::publish,
 };
 
@@ -46,12 +46,11 @@ pub struct EvalArgs {
     /// A bundled model or a .safetensors file; give it several times to compare
     #[arg(long = "model", value_name = "NAME|FILE", default_value = net::DEFAULT_MODEL)]
     models: Vec<String>,
-    /// auto, cpu, cuda or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: DeviceChoice,
-    /// auto, f32 or bf16: the network's numbers on a CPU; auto takes bf16 where the CPU multiplies such numbers
-    #[arg(long, value_name = "NUMBERS", default_value = "auto")]
-    precision: Precision,
+    /// faithful or vivid; give it several times to compare
+    #[arg(long = "look", value_name = "LOOK", default_value = "vivid")]
+    looks: Vec<Look>,
+    #[command(flatten)]
+    place: PlaceArgs,
     /// Weights of ImageNet SqueezeNet v1.0 (.safetensors), for SFD
     #[arg(long, value_name = "FILE")]
     features: Option<PathBuf>,
@@ -71,16 +70,17 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE.html", conflicts_with = "calibrate")]
     report: Option<PathBuf>,
     /// Choose how the model's colours are decoded (prior correction k and temperature T of a classification, and
-    /// gain), on the validation part: least SFD (without --features: least CIEDE2000) within the limits
+    /// gain), on the validation part: faithful is what has the least CIEDE2000, vivid what has the least SFD (without
+    /// --features: the least CIEDE2000) within the limits
     #[arg(long)]
     calibrate: bool,
-    /// With --calibrate: write the model with the chosen setting
+    /// With --calibrate: write the model with the chosen settings
     #[arg(short, long, value_name = "FILE", requires = "calibrate")]
     output: Option<PathBuf>,
-    /// With --calibrate: largest CIEDE2000 [default: 0.3 below grey's]
+    /// With --calibrate: largest CIEDE2000 of vivid [default: 0.3 below grey's]
     #[arg(long, value_name = "VALUE", requires = "calibrate")]
     max_de00: Option<f64>,
-    /// With --calibrate: least colourfulness, as a part of the truth's
+    /// With --calibrate: least colourfulness of vivid, as a part of the truth's
     #[arg(
         long,
         value_name = "RATIO",
@@ -88,7 +88,7 @@ pub struct EvalArgs {
         requires = "calibrate"
     )]
     min_cf: f64,
-    /// With --calibrate: largest colourfulness, as a part of the truth's
+    /// With --calibrate: largest colourfulness of vivid, as a part of the truth's
     #[arg(
         long,
         value_name = "RATIO",
@@ -107,8 +107,8 @@ impl EvalArgs {
         let options = EvalOptions {
             inputs: self.inputs.clone(),
             models: self.models.clone(),
-            device: self.device,
-            precision: self.precision,
+            looks: self.looks.clone(),
+            network: self.place.options(Look::default()),
             features: self.features.clone(),
             count: self.count.map(|count| count as usize),
             all: self.all,
@@ -169,7 +169,7 @@ impl EvalArgs {
         say_skipped(ui, &found.skipped);
         found.warnings.iter().for_each(|warning| ui.warn(warning));
         self.print(&found)?;
-        found.choice()?;
+        found.vivid()?;
         if let Some(path) = &self.output {
             publish(path, &found.tuned()?)?;
             ui.say(format!("model: {}", shown(path)));

@@ -6,6 +6,7 @@ mod eval;
 mod info;
 mod merge;
 mod pack;
+mod place;
 mod summary;
 mod train;
 mod ui;

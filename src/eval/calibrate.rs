@@ -33,7 +33,7 @@ use crate::{
     error::{Error, Result},
     frame::{AbMap, Thumb},
     net::{
-        self, Colorizer, Decoding, Network, Said,
+        self, Colorizer, Decoding, Look, Looks, Network, Said,
         engine::softmax::{self, Palette, padded},
     },
     train::data::{Photo, stratified},
@@ -104,16 +104,20 @@ impl Trial {
         self.figures.colourfulness / self.figures.true_colourfulness
     }
 
-    /// The less the better: within the limits the SFD or, without features, the CIEDE2000; beyond them how far.
-    fn rank(&self) -> (f64, f64) {
-        (self.excess, self.sfd.unwrap_or(self.figures.ciede2000))
+    /// What a look tries to have least of. Vivid: within the limits the SFD or, without features, the CIEDE2000;
+    /// beyond them how far.
+    fn rank(&self, look: Look) -> (f64, f64) {
+        match look {
+            Look::Faithful => (0., self.figures.ciede2000),
+            Look::Vivid => (self.excess, self.sfd.unwrap_or(self.figures.ciede2000)),
+        }
     }
 }
 
-/// The best of some trials.
-fn best<T>(trials: impl Iterator<Item = (T, Trial)>) -> Option<(T, Trial)> {
+/// The best of some trials for a look.
+fn best<T>(look: Look, trials: impl Iterator<Item = (T, Trial)>) -> Option<(T, Trial)> {
     trials.min_by(|(_, a), (_, b)| {
-        let ((beyond, cost), (than, other)) = (a.rank(), b.rank());
+        let ((beyond, cost), (than, other)) = (a.rank(look), b.rank(look));
         beyond.total_cmp(&than).then(cost.total_cmp(&other))
     })
 }
@@ -135,9 +139,11 @@ pub struct Calibration {
     pub counted: bool,
     /// Every setting that was tried.
     pub trials: Vec<Trial>,
-    /// Number of the chosen one: of those within the limits that with the least SFD or, without features, the least
+    /// Number of the faithful one: that with the least CIEDE2000.
+    pub faithful: usize,
+    /// Number of the vivid one: of those within the limits that with the least SFD or, without features, the least
     /// CIEDE2000.
-    pub chosen: Option<usize>,
+    pub vivid: Option<usize>,
     /// What cannot be read, with the reason.
     pub skipped: Vec<(String, String)>,
     /// What the user should hear of the model.
@@ -228,9 +234,9 @@ pub fn run(options: &EvalOptions, limits: &Limits, tell: &mut Tell) -> Result<Ca
     }
     let file = net::open(model)?;
     let mut classes = Classes::of(&file)?;
-    let mut network = net::undecoded(model, file, &options.device, options.precision)?;
+    let mut network = net::undecoded(model, file, &options.network)?;
     let looker = match &options.features {
-        Some(path) => Some(Looker::open(path, &options.device.open()?.0)?),
+        Some(path) => Some(Looker::open(path, &options.network.device.open()?.0)?),
         None => None,
     };
     let held_out = held_out(&options.models)?;
@@ -286,7 +292,8 @@ fn subjects(
     Ok(subjects)
 }
 
-/// Goes from the best of a coarse grid to the best of its neighbours until it is better than all of them.
+/// Goes from the best of a coarse grid, for each look, to the best of its neighbours until it is better than all of
+/// them.
 fn search(model: &str, bench: Bench, limits: &Limits, tell: &mut Tell) -> Result<Calibration> {
     let grid = match bench.classes {
         Some(_) => Grid::CLASSIFICATION,
@@ -297,13 +304,14 @@ fn search(model: &str, bench: Bench, limits: &Limits, tell: &mut Tell) -> Result
     let mut next = grid.coarse();
     while !next.is_empty() {
         tried.extend(judge.tried(&grid, &next, tried.len(), tell)?);
-        let best = best(tried.iter().map(|(point, trial)| (*point, *trial)));
-        let around = best.map(|(point, _)| grid.around(point));
-        next = around.unwrap_or_default();
+        let best = |look| best(look, tried.iter().map(|(point, trial)| (*point, *trial)));
+        let bests = Look::ALL.into_iter().filter_map(best);
+        next = bests.flat_map(|(point, _)| grid.around(point)).collect();
         next.retain(|point| !tried.contains_key(point));
     }
     let trials: Vec<Trial> = tried.into_values().collect();
-    let within = trials.iter().copied().enumerate().filter(|(_, t)| t.within);
+    let numbered = || trials.iter().copied().enumerate();
+    let within = numbered().filter(|(_, t)| t.within);
     Ok(Calibration {
         model: model.into(),
         photographs: bench.subjects.len(),
@@ -311,7 +319,8 @@ fn search(model: &str, bench: Bench, limits: &Limits, tell: &mut Tell) -> Result
         max_ciede2000: judge.max_ciede2000,
         limits: *limits,
         counted: false,
-        chosen: best(within).map(|(i, _)| i),
+        faithful: best(Look::Faithful, numbered()).map_or(0, |(i, _)| i),
+        vivid: best(Look::Vivid, within).map(|(i, _)| i),
         trials,
         skipped: Vec::new(),
         warnings: Vec::new(),
@@ -379,20 +388,25 @@ impl<'a> Judge<'a> {
 }
 
 impl Calibration {
-    /// The chosen setting.
+    /// The setting with the least error.
+    pub fn faithful(&self) -> &Trial {
+        &self.trials[self.faithful]
+    }
+
+    /// The vivid setting.
     ///
     /// # Errors
     /// [`Error::Usage`] where none keeps the limits, with the nearest and what to change.
-    pub fn choice(&self) -> Result<&Trial> {
-        if let Some(chosen) = self.chosen {
-            return Ok(&self.trials[chosen]);
+    pub fn vivid(&self) -> Result<&Trial> {
+        if let Some(vivid) = self.vivid {
+            return Ok(&self.trials[vivid]);
         }
         let Limits {
             min_colourfulness: least,
             max_colourfulness: most,
             ..
         } = self.limits;
-        let nearest = best(self.trials.iter().map(|trial| ((), *trial)));
+        let nearest = best(Look::Vivid, self.trials.iter().map(|trial| ((), *trial)));
         let nearest = nearest.map_or(String::new(), |(_, t)| {
             format!(
                 "; the nearest, {}, has CIEDE2000 {:.3} and {:.2} of the truth's colourfulness",
@@ -417,17 +431,19 @@ impl Calibration {
         }
     }
 
-    /// The bytes of the model's file with the chosen setting, and with the bins' frequencies where they were not
+    /// The bytes of the model's file with the chosen settings, and with the bins' frequencies where they were not
     /// counted before; all other tensors bit for bit.
     ///
     /// # Errors
-    /// As for [`Calibration::choice`] and [`net::open`].
+    /// As for [`Calibration::vivid`] and [`net::open`].
     pub fn tuned(&self) -> Result<Vec<u8>> {
-        let trial = self.choice()?;
+        let (faithful, vivid) = (self.faithful(), self.vivid()?);
         let mut file = net::open(&self.model)?;
-        file.header.gain = trial.setting.gain;
-        file.header.decoding = trial.setting.decoding.unwrap_or(file.header.decoding);
-        file.header.figures = json!({ "validation": trial });
+        file.header.looks = Looks {
+            faithful: faithful.setting.stored(),
+            vivid: vivid.setting.stored(),
+        };
+        file.header.figures = json!({ "validation": { "faithful": faithful, "vivid": vivid } });
         if let (true, Some(classes)) = (self.counted, &self.classes) {
             file.tensors.insert(PRIOR.into(), classes.prior()?);
         }
@@ -459,10 +475,11 @@ impl fmt::Display for Calibration {
             "    k     T  gain  CIEDE2000   PSNR_ab       CF  /truth's       SFD   /grey's"
         )?;
         for (i, t) in self.trials.iter().enumerate() {
-            let word = match (self.chosen == Some(i), t.within) {
-                (true, _) => "  chosen",
-                (false, true) => "  within the limits",
-                (false, false) => "",
+            let word = match t.within {
+                _ if self.vivid == Some(i) => "  vivid",
+                _ if self.faithful == i => "  faithful",
+                true => "  within the limits",
+                false => "",
             };
             let decoding = t.setting.decoding;
             let number = |of: fn(Decoding) -> f32| figure(decoding.map(of).map(f64::from), 2);

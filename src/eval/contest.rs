@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::Result,
     frame::AbMap,
-    net::{self, Colorizer, DeviceChoice, Precision},
+    net::{self, Colorizer, Look},
     train::{
         Config,
         data::{Photo, stratified},
@@ -40,10 +40,10 @@ pub struct EvalOptions {
     pub inputs: Vec<PathBuf>,
     /// Names or files of the models.
     pub models: Vec<String>,
-    /// Where they run.
-    pub device: DeviceChoice,
-    /// In which numbers.
-    pub precision: Precision,
+    /// Looks that each of them is judged in.
+    pub looks: Vec<Look>,
+    /// How else they are used.
+    pub network: net::Options,
     /// Weights of SqueezeNet v1.0, for SFD.
     pub features: Option<PathBuf>,
     /// At most so many photographs, every source its share.
@@ -101,21 +101,33 @@ pub struct Field {
 }
 
 impl Field {
-    /// The models of these names, and the others.
+    /// Every model in every look, and the others.
     ///
     /// # Errors
     /// As for [`net::load`].
-    pub fn new(models: &[String], device: &DeviceChoice, precision: Precision) -> Result<Self> {
-        let load = |name: &String| Ok((name.clone(), net::load(name, device, precision)?));
-        Ok(Self::of(models.iter().map(load).collect::<Result<_>>()?))
+    pub fn new(options: &EvalOptions) -> Result<Self> {
+        let mut models = Vec::new();
+        for (name, label) in options.models.iter().zip(labels(&options.models)) {
+            for &look in &options.looks {
+                let network = net::Options {
+                    look,
+                    ..options.network
+                };
+                let label = match options.looks.len() {
+                    1 => label.clone(),
+                    _ => format!("{label}, {look}"),
+                };
+                models.push((label, net::load(name, &network)?));
+            }
+        }
+        Ok(Self::of(models))
     }
 
     /// These models, by name, and the others.
     pub fn of(models: Vec<(String, Box<dyn Colorizer>)>) -> Self {
-        let (names, models): (Vec<_>, Vec<_>) = models.into_iter().unzip();
-        let models = labels(&names)
+        let models = models
             .into_iter()
-            .zip(models.into_iter().map(Hand::Model));
+            .map(|(name, model)| (name, Hand::Model(model)));
         let grey = ("grey".to_owned(), Hand::Constant(AbMap::constant(0., 0.)));
         let all = models.chain([grey, ("truth".to_owned(), Hand::Truth)]);
         Self {
@@ -245,9 +257,9 @@ impl Score {
 /// # Errors
 /// A model cannot be had; nothing is left to be judged on, or all of it is unreadable.
 pub fn run(options: &EvalOptions, tell: &mut Tell) -> Result<Report> {
-    let mut field = Field::new(&options.models, &options.device, options.precision)?;
+    let mut field = Field::new(options)?;
     let looker = match &options.features {
-        Some(path) => Some(Looker::open(path, &options.device.open()?.0)?),
+        Some(path) => Some(Looker::open(path, &options.network.device.open()?.0)?),
         None => None,
     };
     let (films, photos): (Vec<_>, Vec<_>) =

@@ -176,7 +176,7 @@ fn gallery(
     shown: &[usize],
     tell: &mut Tell,
 ) -> Result<()> {
-    let mut field = Field::new(&options.models, &options.device, options.precision)?;
+    let mut field = Field::new(options)?;
     let models = options.models.len();
     // As shown: grey, the models, the truth. A report's rows have the constant colour before the truth.
     let order: Vec<usize> = [models]

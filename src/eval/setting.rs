@@ -1,10 +1,10 @@
-//! Settings of a network's last step, and the grid of them that is searched.
+//! The grid of settings of a network's last step that is searched.
 
 use std::{collections::BTreeSet, fmt};
 
 use serde::Serialize;
 
-use crate::net::Decoding;
+use crate::net::{self, Decoding};
 
 /// How what a network says becomes colour.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -14,6 +14,16 @@ pub struct Setting {
     pub decoding: Option<Decoding>,
     /// Factor on the chroma.
     pub gain: f32,
+}
+
+impl Setting {
+    /// As it stands in a model's file.
+    pub fn stored(&self) -> net::Setting {
+        net::Setting {
+            decoding: self.decoding.unwrap_or_default(),
+            gain: self.gain,
+        }
+    }
 }
 
 impl fmt::Display for Setting {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::bins::Decoding;
+use super::look::Looks;
 use crate::error::{Error, Result, io_sentence, shown};
 
 /// The metadata's key.
@@ -34,11 +34,8 @@ pub struct Header {
     pub color: String,
     /// Short side of the thumbnails that it was trained for.
     pub size: usize,
-    /// Factor on its chroma.
-    pub gain: f32,
-    /// How a choice of bins becomes a colour; nothing to a network without them.
-    #[serde(default)]
-    pub decoding: Decoding,
+    /// How what it says becomes colour.
+    pub looks: Looks,
     /// How it was trained: the settings, the number of steps and of photographs.
     pub trained: Value,
     /// Figures on the held-out photographs, where known.

@@ -17,10 +17,12 @@ pub mod features;
 pub mod graph;
 pub mod import;
 pub mod lite;
+mod look;
 mod model;
 mod orthogonal;
 pub mod params;
 pub mod patchgan;
+mod quality;
 pub mod resnet;
 pub mod spectral;
 pub mod squeeze;
@@ -30,7 +32,11 @@ pub use bins::Decoding;
 pub use colorizer::{Model, Network, Said, colour_map, thumb_size};
 pub use device::{DeviceChoice, Machine, Place};
 pub use engine::Precision;
-pub use model::{DEFAULT_MODEL, ModelInfo, info, is_model_name, load, open, ready, undecoded};
+pub use look::{Look, Looks, Setting};
+pub use model::{
+    DEFAULT_MODEL, ModelInfo, Options, info, is_model_name, load, open, ready, undecoded,
+};
+pub use quality::Quality;
 
 use std::collections::BTreeMap;
 

@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Colorizer, Model, Network, Place, Precision, arch, bins::Decoding, builtin::Constant,
-    checkpoint::Checkpoint, decoded, decoder::Head, device::DeviceChoice, graph::Graph,
-    params::Params,
+    Colorizer, DeviceChoice, Look, Looks, Model, Network, Place, Precision, Quality, Setting, arch,
+    bins::Decoding, builtin::Constant, checkpoint::Checkpoint, decoded, decoder::Head,
+    graph::Graph, params::Params,
 };
 use crate::error::{Error, Result};
 
@@ -24,6 +24,19 @@ const BUNDLED: &[(&str, &[u8])] = &[(
 /// Test models without a network: name, a and b.
 const PLAIN: &[(&str, (f32, f32))] = &[("gray", (0., 0.)), ("constant", (10., 20.))];
 
+/// How a model is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Where it runs.
+    pub device: DeviceChoice,
+    /// In which numbers.
+    pub precision: Precision,
+    /// What its colours are meant to be.
+    pub look: Look,
+    /// How large its thumbnails are.
+    pub quality: Quality,
+}
+
 /// Whether `name` is a model rather than a film: a bundled or test model, or a safetensors file.
 pub fn is_model_name(name: &str) -> bool {
     let extension = Path::new(name).extension();
@@ -37,24 +50,19 @@ pub fn is_model_name(name: &str) -> bool {
 ///
 /// # Errors
 /// [`Error::Model`] where there is no such model, the file is damaged or of another kind, or the device cannot be had.
-pub fn load(name: &str, device: &DeviceChoice, precision: Precision) -> Result<Box<dyn Colorizer>> {
+pub fn load(name: &str, options: &Options) -> Result<Box<dyn Colorizer>> {
     if let Some((_, ab)) = PLAIN.iter().find(|(n, _)| *n == name) {
         return Ok(Box::new(Constant { ab: *ab }));
     }
-    ready(name, open(name)?, device, precision)
+    ready(name, open(name)?, options)
 }
 
 /// A model of this name from what stands, or would stand, in its file.
 ///
 /// # Errors
 /// As for [`load`].
-pub fn ready(
-    name: &str,
-    checkpoint: Checkpoint,
-    device: &DeviceChoice,
-    precision: Precision,
-) -> Result<Box<dyn Colorizer>> {
-    let (model, _, place) = model(name, checkpoint, device, precision)?;
+pub fn ready(name: &str, checkpoint: Checkpoint, options: &Options) -> Result<Box<dyn Colorizer>> {
+    let (model, _, place) = model(name, checkpoint, options)?;
     Ok(Box::new(Network::new(model, place)))
 }
 
@@ -62,13 +70,8 @@ pub fn ready(
 ///
 /// # Errors
 /// As for [`load`].
-pub fn undecoded(
-    name: &str,
-    checkpoint: Checkpoint,
-    device: &DeviceChoice,
-    precision: Precision,
-) -> Result<Network> {
-    let (model, graph, place) = model(name, checkpoint, device, precision)?;
+pub fn undecoded(name: &str, checkpoint: Checkpoint, options: &Options) -> Result<Network> {
+    let (model, graph, place) = model(name, checkpoint, options)?;
     Ok(Network::new(Model { graph, ..model }, place))
 }
 
@@ -115,31 +118,29 @@ pub fn open(name: &str) -> Result<Checkpoint> {
 }
 
 /// A model, its graph up to the last step, and where it runs.
-fn model(
-    name: &str,
-    checkpoint: Checkpoint,
-    device: &DeviceChoice,
-    precision: Precision,
-) -> Result<(Model, Graph, Place)> {
+fn model(name: &str, checkpoint: Checkpoint, options: &Options) -> Result<(Model, Graph, Place)> {
     let info = ModelInfo::new(name, &checkpoint);
-    let place = device.place(precision)?;
+    let place = options.device.place(options.precision)?;
     let header = checkpoint.header;
     let kind = arch(&header.arch).map_err(|e| Error::model(name, e))?;
     let in_file = |e: Error| Error::model(name, format!("it does not fit {}: {e}", header.arch));
-    header.decoding.check().map_err(in_file)?;
+    let Setting { decoding, gain } = header.looks.of(options.look);
+    Setting { decoding, gain }.check().map_err(in_file)?;
     let undecoded = (kind.graph)(&header.network).map_err(in_file)?;
-    let graph = decoded(undecoded.clone(), &header.decoding);
+    let graph = decoded(undecoded.clone(), &decoding);
     let params = Params::given(&graph, &checkpoint.tensors, &place.device).map_err(in_file)?;
     let model = Model {
         graph,
         params,
-        size: header.size,
-        gain: header.gain,
+        size: options.quality.size(header.size),
+        gain,
         label: format!(
-            "{name} ({}, {:.1} M parameters, sha256 {})",
+            "{name} ({}, {:.1} M parameters, sha256 {}), {}, quality {}",
             info.arch,
             info.parameters as f64 / 1e6,
-            &info.digest[..12]
+            &info.digest[..12],
+            options.look,
+            options.quality
         ),
     };
     Ok((model, undecoded, place))
@@ -162,10 +163,8 @@ pub struct ModelInfo {
     pub size: usize,
     /// What its network makes; empty for a test model.
     pub head: String,
-    /// How a choice of bins becomes a colour, where it makes one.
-    pub decoding: Option<Decoding>,
-    /// Factor on its chroma.
-    pub gain: f32,
+    /// How what it says becomes colour; nothing of a test model.
+    pub looks: Option<Looks>,
     /// How it was trained.
     pub trained: Value,
     /// Figures on held-out photographs.
@@ -181,17 +180,15 @@ impl ModelInfo {
             let size = (header.size, header.size);
             (Some(Head::of(&graph)), graph.flops(size))
         });
-        let classifies = head == Some(Head::Classification);
         Self {
             name: name.into(),
             flops,
             head: head.map(|head| head.to_string()).unwrap_or_default(),
-            decoding: classifies.then_some(header.decoding),
             arch: header.arch,
             parameters: checkpoint.tensors.values().map(|t| t.elem_count()).sum(),
             digest: checkpoint.digest.clone(),
             size: header.size,
-            gain: header.gain,
+            looks: Some(header.looks),
             trained: header.trained,
             figures: header.figures,
         }
@@ -206,8 +203,7 @@ impl ModelInfo {
             digest: String::new(),
             size: 0,
             head: String::new(),
-            decoding: None,
-            gain: 1.,
+            looks: None,
             trained: Value::Null,
             figures: Value::Null,
         }
@@ -227,17 +223,17 @@ impl fmt::Display for ModelInfo {
         writeln!(f, "  SHA-256 {}", self.digest)?;
         writeln!(
             f,
-            "  thumbnails of {} px on the short side, chroma gain {}",
-            self.size, self.gain
+            "  {}; thumbnails of {} px on the short side",
+            self.head, self.size
         )?;
-        if let Some(Decoding { k, temperature }) = self.decoding {
-            writeln!(
-                f,
-                "  {}: decoded with prior correction k {k}, temperature {temperature}",
-                self.head
-            )?;
-        } else {
-            writeln!(f, "  {}", self.head)?;
+        for look in Look::ALL {
+            let Setting { decoding, gain } = self.looks.unwrap_or_default().of(look);
+            let Decoding { k, temperature } = decoding;
+            let bins = match self.head == Head::Classification.to_string() {
+                true => format!("prior correction k {k}, temperature {temperature}, "),
+                false => String::new(),
+            };
+            writeln!(f, "  {look}: {bins}gain {gain}")?;
         }
         writeln!(
             f,

@@ -6,17 +6,15 @@ use crate::{
     error::Result,
     eval::{self, Exam, Figures},
     frame::AbMap,
-    net::Decoding,
+    net::{Decoding, Looks, Setting},
 };
 
-/// Settings of a network's last step.
+/// The settings of every look.
 #[derive(Clone, Debug)]
-pub struct Look {
-    /// How classes become a colour.
-    pub decoding: Decoding,
-    /// Factor on chroma.
-    pub gain: f32,
-    /// Its figures on the validation photographs.
+pub struct Chosen {
+    /// The least error is the lowest rung, vivid is the one that was climbed to.
+    pub looks: Looks,
+    /// The vivid look's figures on the validation photographs.
     pub figures: Figures,
 }
 
@@ -25,17 +23,21 @@ const RUNGS: u8 = 10;
 
 /// A regression is made livelier by its gain, 1 to 2; a classification by the prior's share k, 0 to 0.6 (at T = 0.38,
 /// Zhang 2016).
-fn rung(number: u8, classes: bool) -> (Decoding, f32) {
+fn rung(number: u8, classes: bool) -> Setting {
     let share = f32::from(number) / f32::from(RUNGS);
+    let still = Setting::default();
     match classes {
-        true => (
-            Decoding {
+        true => Setting {
+            decoding: Decoding {
                 k: 0.6 * share,
                 temperature: 0.38,
             },
-            1.,
-        ),
-        false => (Decoding::default(), 1. + share),
+            ..still
+        },
+        false => Setting {
+            gain: 1. + share,
+            ..still
+        },
     }
 }
 
@@ -44,32 +46,32 @@ fn rung(number: u8, classes: bool) -> (Decoding, f32) {
 ///
 /// # Errors
 /// Out of memory.
-pub fn choose(trainer: &Trainer, prior: Option<&[f32]>, exams: &[Exam]) -> Result<Look> {
+pub fn choose(trainer: &Trainer, prior: Option<&[f32]>, exams: &[Exam]) -> Result<Chosen> {
     const ENOUGH: f64 = 0.7;
-    let at = |number: u8| -> Result<Look> {
-        let (decoding, gain) = rung(number, prior.is_some());
-        let mut model = trainer.model(&decoding, gain, prior)?;
-        let figures = eval::judge(exams, &eval::colour(&mut model, exams)?);
-        Ok(Look {
-            decoding,
-            gain,
-            figures,
-        })
+    let figures = |setting: &Setting| -> Result<Figures> {
+        let mut model = trainer.model(&setting.decoding, setting.gain, prior)?;
+        Ok(eval::judge(exams, &eval::colour(&mut model, exams)?))
     };
     let grey = eval::judge(exams, &vec![AbMap::constant(0., 0.); exams.len()]);
     let lead = |f: &Figures| (grey.ciede2000 - f.ciede2000, f.psnr_ab - grey.psnr_ab);
-    let mut chosen = at(0)?;
+    let faithful = rung(0, prior.is_some());
+    let mut chosen = Chosen {
+        looks: Looks::both(faithful),
+        figures: figures(&faithful)?,
+    };
     let first = lead(&chosen.figures);
     for number in 1..=RUNGS {
         if chosen.figures.chroma_ratio >= ENOUGH {
             break;
         }
-        let next = at(number)?;
-        let lead = lead(&next.figures);
+        let vivid = rung(number, prior.is_some());
+        let figures = figures(&vivid)?;
+        let lead = lead(&figures);
         if lead.0 < 0.5 * first.0 || lead.1 < 0.5 * first.1 {
             break;
         }
-        chosen = next;
+        let looks = Looks { faithful, vivid };
+        chosen = Chosen { looks, figures };
     }
     Ok(chosen)
 }

@@ -41,7 +41,7 @@ use crate::{
 pub use config::Config;
 use data::{Loader, LoaderOptions, Photo, ScanOptions, Split};
 use journal::{Journal, Losses, publish};
-use liveliness::Look;
+use liveliness::Chosen;
 pub use merge::merge;
 use signs::{Known, Sign, Signs};
 use store::Store;
@@ -420,8 +420,8 @@ impl Run<'_> {
         for (name, why) in &damaged {
             (self.tell)(Event::Warning(format!("skipped {name}: {why}")));
         }
-        let (look, prior) = self.finish()?;
-        let header = self.trainer.header(&look, split);
+        let (chosen, prior) = self.finish()?;
+        let header = self.trainer.header(&chosen, split);
         let tensors = self.trainer.tensors(prior.as_deref())?;
         publish(
             &job.output,
@@ -431,7 +431,7 @@ impl Run<'_> {
         skipped.extend(damaged);
         let trained = Trained {
             steps: self.trainer.steps(),
-            validation: look.figures,
+            validation: chosen.figures,
             best: self.store.best(),
             skipped,
             waited: self.waited,
@@ -563,18 +563,19 @@ impl Run<'_> {
     }
 
     /// Chooses how lively the model's colours are to be; also gives how frequent it thinks each class.
-    fn finish(&mut self) -> Result<(Look, Option<Vec<f32>>)> {
+    fn finish(&mut self) -> Result<(Chosen, Option<Vec<f32>>)> {
         let prior = self.trainer.prior(&self.exams)?;
-        let look = liveliness::choose(&self.trainer, prior.as_deref(), &self.exams)?;
+        let chosen = liveliness::choose(&self.trainer, prior.as_deref(), &self.exams)?;
+        let vivid = chosen.looks.vivid;
         let how = match &prior {
-            Some(_) => format!("prior correction {:.2}", look.decoding.k),
-            None => format!("gain {:.1}", look.gain),
+            Some(_) => format!("prior correction {:.2}", vivid.decoding.k),
+            None => format!("gain {:.1}", vivid.gain),
         };
         (self.tell)(Event::Note(format!(
             "made livelier by {how}: CIEDE2000 {:.3}, chroma {:.3} of the truth's",
-            look.figures.ciede2000, look.figures.chroma_ratio
+            chosen.figures.ciede2000, chosen.figures.chroma_ratio
         )));
-        Ok((look, prior))
+        Ok((chosen, prior))
     }
 }
 

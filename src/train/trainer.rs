@@ -14,7 +14,7 @@ use super::{
     data::{Batch, Split},
     journal::Losses,
     learner::{Learner, Learnt, Sum, add, leaf, slope},
-    liveliness::Look,
+    liveliness::Chosen,
     objective::{Attempt, Classes, Frozen, Motion, Moved, Need, OBJECTIVES, Objective, refilmed},
     optim::{Step, decayed},
     start::start,
@@ -705,7 +705,7 @@ impl Trainer {
     }
 
     /// What the model says of itself.
-    pub fn header(&self, look: &Look, split: &Split) -> Header {
+    pub fn header(&self, chosen: &Chosen, split: &Split) -> Header {
         // Figures on what it has learnt from are not to pass for others.
         let on = match split.validation.is_empty() {
             true => "training",
@@ -716,15 +716,14 @@ impl Trainer {
             network: self.config.network.clone(),
             color: COLOR.into(),
             size: self.config.size,
-            gain: look.gain,
-            decoding: look.decoding,
+            looks: chosen.looks,
             trained: json!({
                 "by": concat!("autochrome ", env!("CARGO_PKG_VERSION")),
                 "settings": self.config,
                 "steps": self.step,
                 "photographs": split.train.len(),
             }),
-            figures: json!({ on: look.figures }),
+            figures: json!({ on: chosen.figures }),
         }
     }
 

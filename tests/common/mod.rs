@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use autochrome::net::{DeviceChoice, Options, Precision};
 use serde_json::Value;
 
 /// The film that the project draws itself.
@@ -18,6 +19,15 @@ pub const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/village.m
 
 /// A program that needs longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(240);
+
+/// A network on the CPU in these numbers.
+pub fn on_cpu(precision: Precision) -> Options {
+    Options {
+        device: DeviceChoice::Cpu,
+        precision,
+        ..Options::default()
+    }
+}
 
 /// A folder of its own for every test, gone with it.
 pub struct Lab {
