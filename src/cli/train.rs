@@ -117,6 +117,10 @@ impl TrainArgs {
         if flags.iter().any(length) {
             LENGTHS.iter().for_each(|name| drop(settings.remove(*name)));
         }
+        // A recipe's network is of the recipe's kind.
+        if flags[0].1.is_some() && flags[0].1.as_ref() != settings.get("arch") {
+            settings.remove("network");
+        }
         let given = flags
             .into_iter()
             .filter_map(|(name, value)| Some((name.to_owned(), value?)));
@@ -202,4 +206,33 @@ fn on_interrupt() -> Result<Arc<AtomicBool>> {
     };
     ctrlc::set_handler(handler).map_err(|e| Error::internal("signals", e))?;
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        train: TrainArgs,
+    }
+
+    fn settings(flags: &str) -> Result<Config> {
+        let line = format!("train photos -o model.safetensors {flags}");
+        Only::parse_from(line.split_whitespace()).train.settings()
+    }
+
+    #[test]
+    fn another_kind_of_generator_does_not_get_the_settings_of_the_recipes() {
+        let config = settings("--recipe pix2pix").unwrap();
+        assert_eq!(config.network, serde_json::json!({ "depth": 8 }));
+        let config = settings("--recipe pix2pix --arch unet").unwrap();
+        assert_eq!(config.network, serde_json::json!({ "depth": 8 }));
+        let config = settings("--recipe pix2pix --arch resnet --set network.blocks=3").unwrap();
+        assert_eq!(config.network, serde_json::json!({ "blocks": 3 }));
+        assert_eq!((config.batch, config.weight("l1")), (1, 100.));
+    }
 }
