@@ -3,7 +3,7 @@
 mod common;
 use common::on_cpu;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use autochrome::{
     color,
@@ -71,7 +71,7 @@ fn thumbs(count: usize, width: usize, height: usize) -> Vec<Thumb> {
 
 /// Step by step in f32: one picture's a and b in network units, `[1, h, w, 2]`.
 fn eagerly(graph: &Graph, params: &Params, thumb: &Thumb) -> Tensor {
-    let l: Vec<f32> = thumb.l.iter().map(|l| color::network_from_l(*l)).collect();
+    let l = net::seen(thumb);
     let l = Tensor::from_vec(l, (1, thumb.height, thumb.width, 1), &Device::Cpu).unwrap();
     let bf16 = false;
     Eager {
@@ -293,10 +293,9 @@ fn every_device_learns_the_same_from_the_same() {
     }
 }
 
-/// The default model's file, its network and thumbnails for it.
-fn default_model() -> (Checkpoint, Graph, Params) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/autochrome.safetensors");
-    let file = Checkpoint::open(&path).unwrap();
+/// The file of a bundled model, and its network.
+fn bundled_model(name: &str) -> (Checkpoint, Graph, Params) {
+    let file = net::open(name).unwrap();
     let graph = (net::arch(&file.header.arch).unwrap().graph)(&file.header.network).unwrap();
     let graph = net::decoded(graph, &file.header.looks.vivid.decoding);
     let params = Params::given(&graph, &file.tensors, &Device::Cpu).unwrap();
@@ -304,11 +303,12 @@ fn default_model() -> (Checkpoint, Graph, Params) {
 }
 
 #[test]
-fn the_default_model_makes_the_same_pictures_in_every_precision() {
-    let (file, graph, params) = default_model();
-    for precision in [Precision::F32, Precision::Bf16, Precision::Auto] {
+fn bundled_models_make_the_same_pictures_in_every_precision() {
+    let precisions = [Precision::F32, Precision::Bf16, Precision::Auto];
+    for (name, precision) in net::bundled().flat_map(|name| precisions.map(|p| (name, p))) {
+        let (file, graph, params) = bundled_model(name);
         let place = DeviceChoice::Cpu.place(precision).unwrap();
-        let mut model = net::load(DEFAULT_MODEL, &on_cpu(precision)).unwrap();
+        let mut model = net::load(name, &on_cpu(precision)).unwrap();
         assert_eq!(model.device(), place.words);
         let (width, height) = model.thumb_size(640, 480).unwrap();
         let thumbs = thumbs(2, width, height);

@@ -810,23 +810,26 @@ fn test_models_need_no_file_and_look_at_no_pixels() {
 }
 
 #[test]
-fn the_default_model_is_bundled_and_says_what_it_is() {
-    let info = net::info(net::DEFAULT_MODEL).unwrap();
-    assert!(info.parameters > 100_000 && info.digest.len() == 64);
-    assert!(
-        info.trained["photographs"].as_u64() > Some(1000)
-            && info.trained["settings"]["seed"].is_u64()
-    );
-    let mut model = net::load(net::DEFAULT_MODEL, &on_cpu(Precision::F32)).unwrap();
-    assert!(
-        model.describe().contains(&info.digest[..12]),
-        "{}",
-        model.describe()
-    );
-    let (width, height) = model.thumb_size(640, 480).unwrap();
-    let map = &model.predict(&thumbs(1, width, height)).unwrap()[0];
-    assert_eq!(map.a.len(), map.width * map.height);
-    assert!(map.a.iter().chain(&map.b).all(|v| v.is_finite()));
+fn bundled_models_say_what_they_are() {
+    assert!(net::bundled().any(|name| name == net::DEFAULT_MODEL));
+    for name in net::bundled() {
+        let info = net::info(name).unwrap();
+        assert!(info.parameters > 100_000 && info.digest.len() == 64);
+        assert!(
+            info.trained["photographs"].as_u64() > Some(1000)
+                && info.trained["settings"]["seed"].is_u64()
+        );
+        let mut model = net::load(name, &on_cpu(Precision::F32)).unwrap();
+        assert!(
+            model.describe().contains(&info.digest[..12]),
+            "{}",
+            model.describe()
+        );
+        let (width, height) = model.thumb_size(640, 480).unwrap();
+        let map = &model.predict(&thumbs(1, width, height)).unwrap()[0];
+        assert_eq!(map.a.len(), map.width * map.height);
+        assert!(map.a.iter().chain(&map.b).all(|v| v.is_finite()));
+    }
 }
 
 /// Other than by default.

@@ -14,6 +14,7 @@ use super::{
         plan::{Plan, Worker},
         upload,
     },
+    grain,
     graph::Graph,
     params::Params,
 };
@@ -52,8 +53,7 @@ impl Model {
         made: &impl Fn(&[f32], (usize, usize)) -> T,
     ) -> Result<Vec<T>> {
         let (h, w, n) = (thumbs[0].height, thumbs[0].width, thumbs.len());
-        let l = thumbs.iter().flat_map(|t| &t.l);
-        let l: Vec<f32> = l.map(|l| color::network_from_l(*l)).collect();
+        let l: Vec<f32> = thumbs.iter().flat_map(seen).collect();
         let l = upload(&l, (n, h, w, 1), device)?;
         let eager = Eager {
             graph: &self.graph,
@@ -179,7 +179,7 @@ impl Network {
             .map(|(first, worker)| {
                 let mine = thumbs.iter().skip(first).step_by(count);
                 mine.map(|thumb| {
-                    let l: Vec<f32> = thumb.l.iter().map(|l| color::network_from_l(*l)).collect();
+                    let l = seen(thumb);
                     let (height, width, _) = worker.result();
                     let said = worker.run(&l).map_err(|e| Error::internal("network", e))?;
                     Ok(made(said, (height, width)))
@@ -221,6 +221,13 @@ impl Network {
         }
         Ok(all)
     }
+}
+
+/// What a network sees of a thumbnail: its lightness without grain, in network units.
+pub fn seen(thumb: &Thumb) -> Vec<f32> {
+    let mut l = grain::removed(&thumb.l, (thumb.height, thumb.width));
+    l.iter_mut().for_each(|l| *l = color::network_from_l(*l));
+    l
 }
 
 /// Colours `[h, w, 2]` in network units as a colour map, their chroma times `gain`.

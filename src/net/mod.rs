@@ -14,6 +14,7 @@ pub mod decoder;
 mod device;
 pub mod engine;
 pub mod features;
+pub mod grain;
 pub mod graph;
 pub mod import;
 pub mod lite;
@@ -29,12 +30,12 @@ pub mod squeeze;
 pub mod unet;
 
 pub use bins::Decoding;
-pub use colorizer::{Model, Network, Said, colour_map, thumb_size};
+pub use colorizer::{Model, Network, Said, colour_map, seen, thumb_size};
 pub use device::{DeviceChoice, Machine, Place};
 pub use engine::Precision;
 pub use look::{Look, Looks, Setting};
 pub use model::{
-    DEFAULT_MODEL, ModelInfo, Options, info, is_model_name, load, open, ready, undecoded,
+    DEFAULT_MODEL, ModelInfo, Options, bundled, info, is_model_name, load, open, ready, undecoded,
 };
 pub use quality::Quality;
 

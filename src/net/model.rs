@@ -21,6 +21,11 @@ const BUNDLED: &[(&str, &[u8])] = &[(
     include_bytes!("../../models/autochrome.safetensors"),
 )];
 
+/// The names of the models that are part of the program.
+pub fn bundled() -> impl Iterator<Item = &'static str> {
+    BUNDLED.iter().map(|(name, _)| *name)
+}
+
 /// Test models without a network: name, a and b.
 const PLAIN: &[(&str, (f32, f32))] = &[("gray", (0., 0.)), ("constant", (10., 20.))];
 

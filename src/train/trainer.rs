@@ -21,7 +21,6 @@ use super::{
     store::{Named, Saved},
 };
 use crate::{
-    color,
     error::{Error, Result},
     eval::Exam,
     net::{
@@ -681,12 +680,7 @@ impl Trainer {
         }
         let params = Params::given(&self.generator.graph, &self.mean, &Device::Cpu)?;
         let means = exams.par_iter().map(|exam| {
-            let l: Vec<f32> = exam
-                .thumb
-                .l
-                .iter()
-                .map(|l| color::network_from_l(*l))
-                .collect();
+            let l = net::seen(&exam.thumb);
             let shape = (1, exam.thumb.height, exam.thumb.width, 1);
             let l = Tensor::from_vec(l, shape, &Device::Cpu)?;
             let logits = self.generator.eager(&params).evaluate(&l)?;

@@ -30,7 +30,9 @@ fn main() {
     let dir = std::env::temp_dir().join(format!("autochrome-bench-{}", std::process::id()));
     fs::create_dir_all(&dir).expect("a temporary folder");
     println!("{}", machine());
-    engines(&dir, &draw(&dir, "480p", 480, 1));
+    let clip = draw(&dir, "480p", 480, 1);
+    engines(&dir, &clip);
+    qualities(&dir, &clip);
     for (name, height) in [("720p", 720), ("1080p", 1080)] {
         let clip = draw(&dir, name, height, 1);
         compare(&dir, name, &clip);
@@ -109,6 +111,31 @@ fn compare(dir: &Path, name: &str, clip: &Path) {
             "  --model {model:<10} {:>6.1} fps  peak {:.0} MiB  fps against ffmpeg {ratio:.3}  slowest stage / wall {overlap:.3}",
             fps(frames, runs),
             peak(runs)
+        );
+    }
+}
+
+/// What a larger or smaller picture for the network costs at 480p.
+fn qualities(dir: &Path, clip: &Path) {
+    const QUALITIES: [&str; 8] = ["96", "128", "160", "192", "224", "288", "fast", "best"];
+    let frames = frames(clip);
+    let mut normal = Vec::new();
+    let mut others = QUALITIES.map(|_| Vec::new());
+    for _ in 0..ROUNDS {
+        normal.push(autochrome(dir, clip, "autochrome"));
+        for (quality, runs) in QUALITIES.iter().zip(&mut others) {
+            let mut command = autochrome_command(dir, clip, "autochrome");
+            command.args(["--quality", quality]);
+            runs.push(run(command));
+        }
+    }
+    println!("\n480p, by --quality, median of {ROUNDS} in turn");
+    println!("  normal {:>6.1} fps", fps(frames, &normal));
+    for (quality, runs) in QUALITIES.iter().zip(&others) {
+        let ratio = median(normal.iter().zip(runs).map(|(n, r)| n.seconds / r.seconds));
+        println!(
+            "  {quality:<6} {:>6.1} fps, {ratio:.3} of normal's",
+            fps(frames, runs)
         );
     }
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     frame::Item,
-    net::params::stream,
+    net::{grain, params::stream},
     stage::{self, Receiver, Stage, Stages},
 };
 
@@ -244,6 +244,7 @@ impl Maker {
         }
         let mut sample = Sample::new(&crop, augment.stock(rng));
         augment.wear(&mut sample.l, size, rng);
+        sample.l = grain::removed(&sample.l, (size, size));
         Ok(sample)
     }
 }
@@ -370,9 +371,13 @@ mod tests {
         clean.options.augment.film = 0.;
         let mut changed = 0;
         for step in 0..8 {
+            let size = clean.options.at(step).unwrap().0.size;
             let [worn, clean] = [&mut worn, &mut clean].map(|m| values(m.batch(step).unwrap()));
             assert_eq!((&worn[1], &worn[2]), (&clean[1], &clean[2]));
-            assert_eq!(clean[0], clean[2]);
+            let plane = (size, size);
+            let seen = clean[2].chunks_exact(size * size);
+            let seen: Vec<f32> = seen.flat_map(|l| grain::removed(l, plane)).collect();
+            assert_eq!(clean[0], seen);
             changed += usize::from(worn[0] != clean[0]);
         }
         assert!(changed > 5, "{changed}");
