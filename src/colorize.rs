@@ -7,6 +7,8 @@
 //! A stage is a function from a receiver to a sender. Packets of copied streams travel with the frames and every
 //! stage forwards them at once; a frame takes its time, so packets may overtake frames, never one another.
 
+mod scout;
+
 use std::{thread, time::Instant};
 
 use crate::{
@@ -16,23 +18,27 @@ use crate::{
     media::{Merger, Sink, Source, SourceReport, Thumbnailer, Written},
     net::Colorizer,
     stage::{Meter, Receiver, Sender, Stages, edge},
-    temporal::{self, TemporalFilter},
+    temporal::{self, Plan, TemporalFilter},
 };
+use scout::Scout;
 
 /// How a run colours.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Frames that go through the network together; at least 1. Default 1: on a CPU more buys nothing.
     pub batch: usize,
-    /// Name of a row of [`temporal::FILTERS`]. Default "off".
+    /// Name of a row of [`temporal::FILTERS`]. Default "motion".
     pub temporal: String,
+    /// Frames from one key frame to the next, where that filter leaves it open. Default 6.
+    pub key_interval: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             batch: 1,
-            temporal: "off".into(),
+            temporal: "motion".into(),
+            key_interval: 6,
         }
     }
 }
@@ -95,7 +101,12 @@ pub fn run(
     let thumbs = colorizer
         .thumb_size(info.display.0, info.display.1)
         .map(|size| Thumbnailer::new(&info, size));
-    let filter = temporal::by_name(&options.temporal)?;
+    let row = temporal::by_name(&options.temporal)?;
+    let interval = options.key_interval.max(1);
+    let scout = row
+        .planner(interval)
+        .map(|planner| Scout::new(&info, planner));
+    let filter = (row.make)(interval);
     let budget = Budget::new(options.batch);
 
     let (to_plan, decoded) = edge(budget.edge);
@@ -107,7 +118,7 @@ pub fn run(
     let (sinks, mut stages) = thread::scope(|scope| {
         let mut stages = Stages::new(scope);
         let a = stages.spawn("decode", || decode(&mut source, to_plan, controls))?;
-        let b = stages.spawn("plan", || plan(decoded, to_infer, thumbs))?;
+        let b = stages.spawn("plan", || plan(decoded, to_infer, thumbs, scout))?;
         let c = stages.spawn("infer", || {
             infer(planned, to_steady, colorizer, budget.batch, info.rotation)
         })?;
@@ -150,27 +161,41 @@ fn decode(source: &mut Source, out: Sender<Decoded>, controls: &Controls) -> Res
     controls.check()
 }
 
-/// Decides from luma alone which frames the network sees. For now all of them: a frame's colour is its own.
+/// Decides from luma alone which frames the network sees: all of them where no scout looks ahead.
 fn plan(
     frames: Receiver<Decoded>,
     out: Sender<Planned>,
     mut thumbs: Option<Thumbnailer>,
+    mut scout: Option<Scout>,
 ) -> Result<()> {
+    let mut send = |frame: Decoded, Plan { cut, key, motion }| {
+        let thumb = match &mut thumbs {
+            Some(thumbs) if key => Some(thumbs.thumb(&frame.picture)?),
+            _ => key.then(Thumb::empty),
+        };
+        out.send(Item::Frame(Planned {
+            frame,
+            thumb,
+            cut,
+            motion,
+        }))
+    };
     for item in frames.iter() {
-        out.send(match item {
-            Item::Packet(packet) => Item::Packet(packet),
-            Item::Frame(frame) => {
-                let thumb = match &mut thumbs {
-                    Some(thumbs) => thumbs.thumb(&frame.picture)?,
-                    None => Thumb::empty(),
-                };
-                Item::Frame(Planned {
-                    cut: frame.index == 0,
-                    thumb: Some(thumb),
-                    frame,
-                })
+        match (item, &mut scout) {
+            (Item::Packet(packet), _) => out.send(Item::Packet(packet))?,
+            (Item::Frame(frame), None) => {
+                let first = frame.index == 0;
+                send(frame, Plan::alone(first))?;
             }
-        })?;
+            (Item::Frame(frame), Some(scout)) => {
+                if let Some((frame, plan)) = scout.push(frame)? {
+                    send(frame, plan)?;
+                }
+            }
+        }
+    }
+    while let Some((frame, plan)) = scout.as_mut().and_then(Scout::finish) {
+        send(frame, plan)?;
     }
     Ok(())
 }
@@ -183,14 +208,19 @@ fn infer(
     batch: usize,
     rotation: u16,
 ) -> Result<()> {
-    let mut waiting = Vec::with_capacity(batch);
+    let (mut waiting, mut keys) = (Vec::new(), 0);
     for item in frames.iter() {
         match item {
             Item::Packet(packet) => out.send(Item::Packet(packet))?,
-            Item::Frame(frame) => waiting.push(frame),
+            Item::Frame(frame) => {
+                keys += usize::from(frame.thumb.is_some());
+                waiting.push(frame);
+            }
         }
-        if waiting.len() == batch {
+        // Frames that no key frame waits before go on at once.
+        if keys == 0 || keys == batch {
             infer_batch(&mut waiting, &out, colorizer, rotation)?;
+            keys = 0;
         }
     }
     infer_batch(&mut waiting, &out, colorizer, rotation)
@@ -202,23 +232,28 @@ fn infer_batch(
     colorizer: &mut dyn Colorizer,
     rotation: u16,
 ) -> Result<()> {
-    let thumbs: Vec<Thumb> = waiting.iter_mut().filter_map(|f| f.thumb.take()).collect();
-    if thumbs.is_empty() {
-        return Ok(());
+    let mut keys = Vec::with_capacity(waiting.len());
+    let mut thumbs = Vec::with_capacity(waiting.len());
+    for frame in waiting.iter_mut() {
+        keys.push(frame.thumb.is_some());
+        thumbs.extend(frame.thumb.take());
     }
-    let keys = thumbs.len();
-    let maps = colorizer.predict(&thumbs)?;
-    if maps.len() != keys {
-        return Err(Error::internal(
-            "infer",
-            format!("{} maps for {keys} thumbnails", maps.len()),
-        ));
+    let maps = match thumbs.is_empty() {
+        true => Vec::new(),
+        false => colorizer.predict(&thumbs)?,
+    };
+    if maps.len() != thumbs.len() {
+        let why = format!("{} maps for {} thumbnails", maps.len(), thumbs.len());
+        return Err(Error::internal("infer", why));
     }
-    for (Planned { frame, cut, .. }, map) in waiting.drain(..).zip(maps) {
+    let mut maps = maps.into_iter();
+    for (planned, key) in waiting.drain(..).zip(keys) {
+        let map = if key { maps.next() } else { None };
         out.send(Item::Frame(Inferred {
-            frame,
-            cut,
-            ab: Some(map.rotated_to_coded(rotation)),
+            frame: planned.frame,
+            cut: planned.cut,
+            motion: planned.motion,
+            ab: map.map(|map| map.rotated_to_coded(rotation)),
         }))?;
     }
     Ok(())

@@ -3,7 +3,10 @@
 //! Nothing here knows ffmpeg, tensors, flags or threads. Outside `net` and `train`, lightness L is 0..100 and
 //! a, b are CIE 1976 units.
 
-use crate::media::{Packet, Picture};
+use crate::{
+    media::{Packet, Picture},
+    temporal::Motion,
+};
 
 /// Which code values a picture uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +170,8 @@ pub struct Planned {
     pub thumb: Option<Thumb>,
     /// The first frame of a new scene: no state crosses to it.
     pub cut: bool,
+    /// How it moves, where the temporal filter asks for it.
+    pub motion: Option<Motion>,
 }
 
 /// infer -> steady: colour on key frames only.
@@ -177,6 +182,8 @@ pub struct Inferred {
     pub cut: bool,
     /// Colour, on key frames.
     pub ab: Option<AbMap>,
+    /// How it moves, where the temporal filter asks for it.
+    pub motion: Option<Motion>,
 }
 
 /// steady -> merge: colour on every frame.
@@ -244,6 +251,24 @@ impl AbMap {
             a: vec![a],
             b: vec![b],
         }
+    }
+
+    /// a and b at a place, 0..=1 across and down; between samples bilinear.
+    pub fn at(&self, x: f32, y: f32) -> [f32; 2] {
+        let place = |v: f32, count: usize| {
+            let v = (v * count as f32 - 0.5).clamp(0., (count - 1) as f32);
+            (v as usize, (v as usize + 1).min(count - 1), v.fract())
+        };
+        let (left, right, u) = place(x, self.width);
+        let (top, bottom, v) = place(y, self.height);
+        [&self.a, &self.b].map(|plane| {
+            let row = |row: usize| {
+                let row = &plane[row * self.width..];
+                row[left] + (row[right] - row[left]) * u
+            };
+            let upper = row(top);
+            upper + (row(bottom) - upper) * v
+        })
     }
 
     /// Turns a map from upright (display) orientation to that of the coded picture. `rotation` is

@@ -5,19 +5,20 @@
 //!          ┌────────┐   ┌──────┐   ┌───────┐   ┌────────┐   ┌───────┐   ┌────────┐
 //! film ──▶ │ decode │──▶│ plan │──▶│ infer │──▶│ steady │──▶│ merge │──▶│ encode │──▶ film in colour
 //!          └────────┘   └──────┘   └───────┘   └────────┘   └───────┘   └────────┘
-//!            media      thumbnail    net        temporal     colour      media
+//!            media     scenes and   net        temporal     colour      media
+//!                        motion
 //! ```
 //!
 //! Read [`colorize`] first: [`colorize::run`] is the only wiring, and it is the diagram above.
 //!
 //! | module | what it knows | may use |
 //! |---|---|---|
-//! | [`frame`] | what travels on each edge; small plain pictures | `media`'s opaque `Picture` and `Packet` |
+//! | [`frame`] | what travels on each edge; small plain pictures | `media`'s opaque `Picture` and `Packet`, `temporal`'s `Motion` |
 //! | [`color`] | L, a, b, Y', Cb, Cr and network units, each conversion beside its inverse | nothing |
 //! | [`stage`] | threads, bounded edges, meters, first failure | `frame` |
 //! | [`media`] | ffmpeg: sources, sinks, pictures; its `unsafe` is in `media/ffi` | `frame`, `color` |
 //! | [`net`] | tensors: generators as graphs, the engines that run them (their `unsafe` is in `onednn` and `cudnn`), checkpoints, devices | `frame`, `color` |
-//! | [`temporal`] | colour over time | `frame` |
+//! | [`temporal`] | scenes, motion, colour over time | `frame` |
 //! | [`controls`] | please finish, stop at once, where is it now | `error` |
 //! | [`colorize`] | the stages | all of the above |
 //! | [`train`], [`eval`] | learning and measuring | `net`, `color`, `media` |

@@ -99,7 +99,8 @@ const RULES: &[Rule] = &[
 /// Which other modules of the crate a module may use: the table in lib.rs. Unit tests are free.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("color.rs", &["frame"]),
-    ("frame.rs", &["media"]),
+    // What travels names the types of those who made it.
+    ("frame.rs", &["media", "temporal"]),
     ("stage.rs", &["error", "frame"]),
     ("temporal", &["error", "frame"]),
     ("media", &["error", "frame", "color"]),

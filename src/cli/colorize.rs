@@ -106,6 +106,13 @@ struct NetworkArgs {
     /// as colourful as photographs)
     #[arg(long, value_name = "LOOK", default_value_t)]
     look: net::Look,
+    /// Colour over time: off (every frame by itself), smooth (steadied along the motion) or motion (the network colours
+    /// key frames, motion carries their colour to the others: steadier, and much faster)
+    #[arg(long, value_name = "FILTER", default_value = "motion")]
+    temporal: String,
+    /// With --temporal motion: frames from one key frame to the next; more are faster, and follow less
+    #[arg(long, value_name = "FRAMES", default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..=50))]
+    key_interval: u8,
     #[command(flatten)]
     place: PlaceArgs,
     /// Frames that go through the network together [default: one a thread on half of the threads, 8 on CUDA]
@@ -312,7 +319,7 @@ impl ColorizeArgs {
                 "Colours are machine-made, by autochrome {}; model {}; temporal {}",
                 env!("CARGO_PKG_VERSION"),
                 colorizer.describe(),
-                colorize::Options::default().temporal
+                self.network.temporal
             ),
             interrupt: Some(controls.abort_flag()),
         }
@@ -325,7 +332,8 @@ impl ColorizeArgs {
             .map_or_else(|| colorizer.default_batch(), usize::from);
         colorize::Options {
             batch,
-            ..colorize::Options::default()
+            temporal: self.network.temporal.clone(),
+            key_interval: self.network.key_interval.into(),
         }
     }
 }

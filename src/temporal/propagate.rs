@@ -1,0 +1,243 @@
+//! Colour carried along motion: the network's colours are steadied from key frame to key frame, and the frames between
+//! two key frames take theirs from both, the nearer one more.
+
+use std::collections::VecDeque;
+
+use super::{TemporalFilter, cut, motion::Field, plan::Motion, way::Way};
+use crate::{
+    error::{Error, Result},
+    frame::{AbMap, Inferred, Steady},
+};
+
+/// How many frames colour is steadied over at least, by the key frames that lie in them.
+const STEADIED: usize = 18;
+/// How much of a key frame's colour is its own, where the colour before it can be trusted.
+const OWN: f32 = 0.3;
+
+/// Carries colour from key frames to all.
+pub struct Propagate {
+    interval: usize,
+    /// Key frames of this scene, the newest last: as many as colour is steadied over.
+    keys: VecDeque<Key>,
+    /// The newest key frame's steadied colour.
+    colour: Option<AbMap>,
+    /// Frames since, that wait for the next one.
+    waiting: Vec<Inferred>,
+}
+
+/// A key frame.
+struct Key {
+    /// What the network says of it.
+    ab: AbMap,
+    /// From it to the key frame before.
+    way: Way,
+}
+
+impl Propagate {
+    /// For a key frame every `interval` frames.
+    pub fn new(interval: usize) -> Self {
+        Self {
+            interval: interval.max(1),
+            keys: VecDeque::new(),
+            colour: None,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Key frames whose colour a key frame's is steadied with.
+    fn steadied(&self) -> usize {
+        STEADIED.div_ceil(self.interval)
+    }
+
+    /// A key frame's colour: from the oldest key frame that counts, along the motion, mixed with each one's own.
+    fn steady(&self) -> Option<AbMap> {
+        let first = self.keys.front()?;
+        let still = Field::still(first.way.field.size);
+        Some(
+            self.keys
+                .iter()
+                .skip(1)
+                .fold(still.carry(&first.ab), |colour, key| {
+                    let (own, carried) = (still.carry(&key.ab), key.way.field.carry(&colour));
+                    let shares = key.way.trust.iter().map(|trust| trust * (1. - OWN));
+                    mixed(&own, &carried, shares)
+                }),
+        )
+    }
+
+    /// The colours of the frames that wait, between the last key frame and, where there is one, the next with its
+    /// motion.
+    fn between(&mut self, next: Option<(&AbMap, &Motion)>) -> Result<Vec<Steady>> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let Some(last) = &self.colour else {
+            return match waiting.first() {
+                None => Ok(Vec::new()),
+                Some(frame) => Err(colourless(frame)),
+            };
+        };
+        let ahead = next.map(|(colour, motion)| (colour, ways_to(motion, &waiting)));
+        let count = waiting.len() + 1;
+        let mut steady = Vec::with_capacity(waiting.len());
+        for (i, Inferred { frame, motion, .. }) in waiting.into_iter().enumerate() {
+            let Some(motion) = motion else {
+                return Err(Error::internal(
+                    "steady",
+                    format!("frame {} came without motion", frame.index),
+                ));
+            };
+            let carried = motion.way.field.carry(last);
+            let ab = match &ahead {
+                None => filled(&carried, &motion.way.trust),
+                Some((colour, ways)) => {
+                    let share = (i + 1) as f32 / count as f32;
+                    let coming = ways[i].field.carry(colour);
+                    let weights = motion.way.trust.iter().zip(&ways[i].trust);
+                    let weights: Vec<_> = weights
+                        .map(|(a, b)| ((1. - share) * a, share * b))
+                        .collect();
+                    let shares = weights.iter().map(|(a, b)| b / (a + b).max(1e-6));
+                    let sure: Vec<f32> = weights.iter().map(|(a, b)| a + b).collect();
+                    filled(&mixed(&carried, &coming, shares), &sure)
+                }
+            };
+            steady.push(Steady { frame, ab });
+        }
+        Ok(steady)
+    }
+}
+
+/// From each of these frames to the key frame after them, whose motion is given.
+fn ways_to(key: &Motion, frames: &[Inferred]) -> Vec<Way> {
+    let mut ways = Vec::with_capacity(frames.len());
+    let mut onward: Option<Field> = None;
+    let mut step = &key.from_before;
+    for motion in frames
+        .iter()
+        .rev()
+        .filter_map(|frame| frame.motion.as_ref())
+    {
+        let field = match &onward {
+            None => step.clone(),
+            Some(onward) => step.then(onward),
+        };
+        ways.push(Way::new(field.clone(), &motion.sketch, &key.sketch));
+        (onward, step) = (Some(field), &motion.from_before);
+    }
+    ways.reverse();
+    ways
+}
+
+/// `share` of the second colour, and the rest of the first, cell by cell.
+fn mixed(first: &AbMap, second: &AbMap, shares: impl Iterator<Item = f32>) -> AbMap {
+    let shares: Vec<f32> = shares.collect();
+    let plane = |first: &[f32], second: &[f32]| {
+        let pairs = first.iter().zip(second).zip(&shares);
+        pairs
+            .map(|((first, second), share)| first + (second - first) * share)
+            .collect()
+    };
+    AbMap {
+        width: first.width,
+        height: first.height,
+        a: plane(&first.a, &second.a),
+        b: plane(&first.b, &second.b),
+    }
+}
+
+/// Colour of cells that are not sure from those around them that are: every cell goes by as much as it is unsure to the
+/// mean of the sure ones in ever wider squares (pull-push, Gortler et al. 1996).
+fn filled(colour: &AbMap, sure: &[f32]) -> AbMap {
+    let cells = colour.a.iter().zip(&colour.b).zip(sure);
+    let cells = cells
+        .map(|((a, b), sure)| [a * sure, b * sure, *sure])
+        .collect();
+    let all = pulled(cells, (colour.width, colour.height));
+    AbMap {
+        width: colour.width,
+        height: colour.height,
+        a: all.iter().map(|ab| ab[0]).collect(),
+        b: all.iter().map(|ab| ab[1]).collect(),
+    }
+}
+
+/// The colours of cells of (a, b, 1), each times its weight, of at most 1.
+fn pulled(cells: Vec<[f32; 3]>, (width, height): (usize, usize)) -> Vec<[f32; 2]> {
+    let own = |[a, b, weight]: [f32; 3]| [a, b].map(|v| v / weight.max(1e-6));
+    if width == 1 && height == 1 {
+        return cells.into_iter().map(own).collect();
+    }
+    let (w, h) = (width.div_ceil(2), height.div_ceil(2));
+    let mut sums = vec![[0f32; 3]; w * h];
+    for (i, cell) in cells.iter().enumerate() {
+        let sum = &mut sums[i / width / 2 * w + i % width / 2];
+        sum.iter_mut().zip(cell).for_each(|(sum, v)| *sum += v);
+    }
+    // A square counts fully as soon as one of its cells does.
+    for sum in &mut sums {
+        let excess = sum[2].max(1.);
+        sum.iter_mut().for_each(|v| *v /= excess);
+    }
+    let wide = pulled(sums, (w, h));
+    let cell = |(i, cell): (usize, [f32; 3])| {
+        let around = wide[i / width / 2 * w + i % width / 2];
+        let rest = 1. - cell[2].min(1.);
+        [cell[0] + around[0] * rest, cell[1] + around[1] * rest]
+    };
+    cells.into_iter().enumerate().map(cell).collect()
+}
+
+fn colourless(frame: &Inferred) -> Error {
+    Error::internal(
+        "steady",
+        format!("frame {} came before any colour", frame.frame.index),
+    )
+}
+
+impl TemporalFilter for Propagate {
+    fn reach(&self) -> (usize, usize) {
+        (
+            (self.steadied() + 1) * self.interval + cut::BACK,
+            self.interval + cut::AHEAD,
+        )
+    }
+
+    fn push(&mut self, mut frame: Inferred) -> Result<Vec<Steady>> {
+        let mut done = Vec::new();
+        if frame.cut {
+            done = self.between(None)?;
+            self.keys.clear();
+            self.colour = None;
+        }
+        let Some(ab) = frame.ab.take() else {
+            self.waiting.push(frame);
+            return Ok(done);
+        };
+        let Some(motion) = frame.motion else {
+            return Err(Error::internal(
+                "steady",
+                format!("frame {} came without motion", frame.frame.index),
+            ));
+        };
+        self.keys.push_back(Key {
+            ab,
+            way: motion.way.clone(),
+        });
+        while self.keys.len() > self.steadied() + 1 {
+            self.keys.pop_front();
+        }
+        let Some(colour) = self.steady() else {
+            return Err(Error::internal("steady", "a key frame is lost"));
+        };
+        done.extend(self.between(Some((&colour, &motion)))?);
+        done.push(Steady {
+            frame: frame.frame,
+            ab: colour.clone(),
+        });
+        self.colour = Some(colour);
+        Ok(done)
+    }
+
+    fn flush(&mut self) -> Result<Vec<Steady>> {
+        self.between(None)
+    }
+}
