@@ -7,6 +7,9 @@
 //! ([`lightness_table`]); [`chroma`] goes the other way, from luma and (a, b) to Cb and Cr planes.
 
 pub mod chroma;
+mod grade;
+
+pub use grade::Grade;
 
 use std::sync::LazyLock;
 

@@ -12,6 +12,7 @@ mod scout;
 use std::{thread, time::Instant};
 
 use crate::{
+    color::Grade,
     controls::{Controls, Progress},
     error::{Error, Result},
     frame::{Decoded, Inferred, Item, Merged, Planned, Steady, Thumb, VideoInfo},
@@ -31,6 +32,8 @@ pub struct Options {
     pub temporal: String,
     /// Frames from one key frame to the next, where that filter leaves it open. Default 6.
     pub key_interval: usize,
+    /// What is done to every colour.
+    pub grade: Grade,
 }
 
 impl Default for Options {
@@ -39,6 +42,7 @@ impl Default for Options {
             batch: 1,
             temporal: "motion".into(),
             key_interval: 6,
+            grade: Grade::default(),
         }
     }
 }
@@ -123,7 +127,7 @@ pub fn run(
             infer(planned, to_steady, colorizer, budget.batch, info.rotation)
         })?;
         let d = stages.spawn("steady", || steady_stage(inferred, to_merge, filter))?;
-        let e = stages.spawn("merge", || merge(steady, to_encode, merger))?;
+        let e = stages.spawn("merge", || merge(steady, to_encode, merger, options.grade))?;
         let f = stages.spawn("encode", || encode(merged, sinks, &info, controls))?;
         stages.join(a);
         stages.join(b);
@@ -281,11 +285,17 @@ fn send_all(out: &Sender<Steady>, frames: Vec<Steady>) -> Result<()> {
 }
 
 /// Computes Cb and Cr at chroma size and joins them to the source's luma.
-fn merge(frames: Receiver<Steady>, out: Sender<Merged>, mut merger: Merger) -> Result<()> {
+fn merge(
+    frames: Receiver<Steady>,
+    out: Sender<Merged>,
+    mut merger: Merger,
+    grade: Grade,
+) -> Result<()> {
     for item in frames.iter() {
         out.send(match item {
             Item::Packet(packet) => Item::Packet(packet),
-            Item::Frame(Steady { frame, ab }) => {
+            Item::Frame(Steady { frame, mut ab }) => {
+                grade.apply(&mut ab);
                 let picture = merger.merge(&frame.picture, &ab)?;
                 Item::Frame(Merged {
                     index: frame.index,

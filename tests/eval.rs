@@ -35,7 +35,7 @@ use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 
 mod common;
-use common::{Lab, autochrome, on_cpu, run};
+use common::{Lab, SAMPLE, autochrome, on_cpu, run};
 
 /// Sharma, Wu, Dalal 2005, table 1: two Lab colours and their difference.
 const SHARMA: [([f64; 3], [f64; 3], f64); 34] = [
@@ -554,6 +554,8 @@ fn options(inputs: &[&Path], models: &[&str]) -> EvalOptions {
         count: None,
         all: true,
         frames: 8,
+        temporal: vec!["off".into()],
+        key_interval: 6,
     }
 }
 
@@ -581,6 +583,19 @@ fn models_grey_a_constant_and_the_truth_stand_side_by_side() {
     let weights = Params::seeded(&Features::graph(Layer::LAST), 1, &Device::Cpu).unwrap();
     let weights = weights.values().unwrap().into_iter().collect();
     candle_core::safetensors::save(&weights, &features).unwrap();
+    let looks = compare(&EvalOptions {
+        features: Some(features.clone()),
+        looks: Look::ALL.to_vec(),
+        count: Some(6),
+        ..options(&[&folder], &[net::DEFAULT_MODEL])
+    });
+    let names: Vec<&str> = looks.rows.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(
+        names[..3],
+        ["autochrome, faithful", "autochrome, vivid", "grey"]
+    );
+    assert_eq!(looks.rows[2].sfd_over_grey, Some(1.));
+    assert!(looks.rows[0].colourfulness < looks.rows[1].colourfulness);
     let report = compare(&EvalOptions {
         features: Some(features),
         ..options(&[&folder], &["gray", "constant"])
@@ -770,6 +785,7 @@ const WIDE: Limits = Limits {
     max_ciede2000: Some(100.),
     min_colourfulness: 0.,
     max_colourfulness: 10.,
+    max_k: 1.,
 };
 
 /// Calibrates; also how many photographs the network was run on.
@@ -996,4 +1012,44 @@ fn the_program_says_what_is_wrong_with_an_input() {
             .unwrap()
             .starts_with("<!doctype html>")
     );
+}
+
+#[test]
+fn a_film_is_steadier_by_motion_and_needs_the_network_less_often() {
+    let report = compare(&EvalOptions {
+        temporal: ["off", "smooth", "motion"].map(String::from).to_vec(),
+        frames: 24,
+        ..options(&[SAMPLE.as_ref()], &[net::DEFAULT_MODEL])
+    });
+    let rows = &report.clips[0].rows;
+    let names: Vec<&str> = rows.iter().map(|row| row.row.name.as_str()).collect();
+    assert_eq!(
+        names[..3],
+        [
+            "autochrome, off",
+            "autochrome, smooth",
+            "autochrome, motion"
+        ]
+    );
+    assert_eq!((names[3], names[names.len() - 1]), ("grey", "truth"));
+    let runs: Vec<_> = rows.iter().map(|row| row.network_runs).collect();
+    assert_eq!((runs[0], runs[1], runs[3]), (Some(24), Some(24), None));
+    assert!(runs[2] <= Some(8), "{runs:?}");
+    let flicker = |row: &ClipRow| row.flicker.unwrap();
+    for steadied in &rows[1..3] {
+        let (off, on) = (flicker(&rows[0]), flicker(steadied));
+        assert!(
+            on < 0.7 * off,
+            "{}: {on} instead of {off}",
+            steadied.row.name
+        );
+    }
+    // The same frames, in the same order: the error does not grow much.
+    assert!(rows[2].row.ciede2000 < rows[0].row.ciede2000 + 0.3);
+    let wrong = EvalOptions {
+        temporal: vec!["none".into()],
+        ..options(&[SAMPLE.as_ref()], &["gray"])
+    };
+    let why = autochrome::eval::run(&wrong, &mut |_, _, _| ()).unwrap_err();
+    assert!(why.to_string().contains("off, smooth, motion"), "{why}");
 }

@@ -10,6 +10,7 @@ use clap::{Args, ValueHint};
 
 use super::{Ui, place::PlaceArgs, summary::Summary};
 use crate::{
+    color::Grade,
     colorize,
     controls::Controls,
     error::{Error, Result},
@@ -99,13 +100,20 @@ struct EncodingArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Network")]
 struct NetworkArgs {
-    /// A bundled model or a .safetensors file; gray and constant are test models without a network
+    /// A bundled model (autochrome, or fast, which is smaller) or a .safetensors file; gray and constant are test models
+    /// without a network
     #[arg(long, value_name = "NAME|FILE", default_value = net::DEFAULT_MODEL)]
     model: String,
     /// What the colours are meant to be: faithful (least error: calm where the network does not know) or vivid (about
     /// as colourful as photographs)
     #[arg(long, value_name = "LOOK", default_value_t)]
     look: net::Look,
+    /// Factor on the colours' strength: 0 is grey, 1.3 is strong
+    #[arg(long, value_name = "FACTOR", default_value_t = 1., value_parser = within::<0, 4>)]
+    saturation: f32,
+    /// Warmer light, or cooler below 0: 1 is as much as from noon to early evening
+    #[arg(long, value_name = "SHIFT", default_value_t = 0., allow_negative_numbers = true, value_parser = within::<-1, 1>)]
+    warmth: f32,
     /// Colour over time: off (every frame by itself), smooth (steadied along the motion) or motion (the network colours
     /// key frames, motion carries their colour to the others: steadier, and much faster)
     #[arg(long, value_name = "FILTER", default_value = "motion")]
@@ -128,6 +136,15 @@ fn key_value(s: &str) -> std::result::Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
         _ => Err(format!("'{s}' is not KEY=VALUE")),
     }
+}
+
+/// A number from `LEAST` to `MOST`.
+fn within<const LEAST: i8, const MOST: i8>(s: &str) -> std::result::Result<f32, String> {
+    let number = s.parse().ok();
+    let fits = |v: &f32| (f32::from(LEAST)..=f32::from(MOST)).contains(v);
+    number
+        .filter(fits)
+        .ok_or_else(|| format!("'{s}' is not a number from {LEAST} to {MOST}"))
 }
 
 /// Seconds of "90", "1:30" or "0:01:30.5".
@@ -334,6 +351,10 @@ impl ColorizeArgs {
             batch,
             temporal: self.network.temporal.clone(),
             key_interval: self.network.key_interval.into(),
+            grade: Grade {
+                saturation: self.network.saturation,
+                warmth: self.network.warmth,
+            },
         }
     }
 }

@@ -63,6 +63,12 @@ pub struct EvalArgs {
     /// At most so many frames of each film, from its start
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     frames: u32,
+    /// How films are coloured over time: off, smooth or motion; give it several times to compare
+    #[arg(long = "temporal", value_name = "FILTER", default_value = "motion")]
+    temporal: Vec<String>,
+    /// With --temporal motion: frames from one key frame to the next
+    #[arg(long, value_name = "FRAMES", default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..=50))]
+    key_interval: u8,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -96,6 +102,10 @@ pub struct EvalArgs {
         requires = "calibrate"
     )]
     max_cf: f64,
+    /// With --calibrate: largest prior correction of vivid; more makes rare colours of doubt, which photographs forgive and
+    /// old films show as red blotches
+    #[arg(long, value_name = "K", default_value_t = 0.2, requires = "calibrate")]
+    max_k: f32,
 }
 
 impl EvalArgs {
@@ -113,6 +123,8 @@ impl EvalArgs {
             count: self.count.map(|count| count as usize),
             all: self.all,
             frames: self.frames as usize,
+            temporal: self.temporal.clone(),
+            key_interval: self.key_interval.into(),
         };
         if self.features.is_none() && !self.json {
             ui.say(NO_FEATURES);
@@ -160,6 +172,7 @@ impl EvalArgs {
             max_ciede2000: self.max_de00,
             min_colourfulness: self.min_cf,
             max_colourfulness: self.max_cf,
+            max_k: self.max_k,
         };
         let mut counter = ui.counter();
         let found = calibrate::run(options, &limits, &mut |what, done, of| {

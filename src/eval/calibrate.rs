@@ -57,6 +57,9 @@ pub struct Limits {
     pub min_colourfulness: f64,
     /// Largest colourfulness, as a part of the truth's.
     pub max_colourfulness: f64,
+    /// Largest prior correction of a classification. The figures like more, but where a network is in doubt, as it is in
+    /// old films more than in photographs, it turns doubt into rare colours: red blotches.
+    pub max_k: f32,
 }
 
 impl Default for Limits {
@@ -65,17 +68,23 @@ impl Default for Limits {
             max_ciede2000: None,
             min_colourfulness: 0.8,
             max_colourfulness: 1.,
+            max_k: 0.2,
         }
     }
 }
 
 impl Limits {
-    /// How far figures are beyond them, 0 within: in CIEDE2000, and ten times in parts of the truth's colourfulness.
-    fn excess(&self, figures: &Figures, max_ciede2000: f64) -> f64 {
+    /// How far a setting and its figures are beyond them, 0 within: in CIEDE2000, and ten times in k and in parts of the
+    /// truth's colourfulness.
+    fn excess(&self, setting: &Setting, figures: &Figures, max_ciede2000: f64) -> f64 {
         let ratio = figures.colourfulness / figures.true_colourfulness;
         let (least, most) = (self.min_colourfulness, self.max_colourfulness);
         let colourfulness = (least - ratio).max(0.) + (ratio - most).max(0.);
-        (figures.ciede2000 - max_ciede2000).max(0.) + 10. * colourfulness
+        let k = setting
+            .decoding
+            .map_or(0., |decoding| decoding.k - self.max_k);
+        let k = f64::from(k.max(0.));
+        (figures.ciede2000 - max_ciede2000).max(0.) + 10. * (colourfulness + k)
     }
 }
 
@@ -375,7 +384,7 @@ impl<'a> Judge<'a> {
     fn trial(&self, setting: &Setting, tally: &Tally) -> Trial {
         let figures = Figures::of(&tally.marks, &self.truth.marks);
         let sfd = tally.sfd(&self.truth);
-        let excess = self.limits.excess(&figures, self.max_ciede2000);
+        let excess = self.limits.excess(setting, &figures, self.max_ciede2000);
         Trial {
             setting: *setting,
             figures,
@@ -417,7 +426,7 @@ impl Calibration {
         });
         Err(Error::Usage(format!(
             "no setting of {} keeps CIEDE2000 at most {:.3} and colourfulness {least} to {most} of the truth's{nearest}: \
-             loosen --max-de00, --min-cf or --max-cf",
+             loosen --max-de00, --min-cf, --max-cf or --max-k",
             self.axes(),
             self.max_ciede2000
         )))

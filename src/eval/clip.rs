@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::{
     Exam,
-    contest::{Field, Score},
+    contest::{EvalOptions, Field, Score},
     enlarged,
+    line::Line,
     metrics::Histograms,
     motion::{Motion, Plane},
     painted,
@@ -21,6 +22,7 @@ use crate::{
     error::{Error, Result, shown},
     frame::{AbMap, Decoded, Item, VideoInfo, turned},
     media::{InputOptions, Source},
+    temporal,
 };
 
 /// Long side of the frames that are judged, unless a model's thumbnails are larger.
@@ -154,6 +156,8 @@ pub struct ClipRow {
     pub cdc: Option<f64>,
     /// The same minus the truth's.
     pub cdc_over_truth: Option<f64>,
+    /// Frames that the network had to see; none for those without one.
+    pub network_runs: Option<usize>,
     /// Flicker of each frame.
     pub flicker_of_frames: Vec<Option<f64>>,
 }
@@ -197,50 +201,115 @@ impl Tally {
     }
 }
 
-/// Judges every contestant on the first `frames` frames of the film at `path`; `tell` hears of frames done, and of
-/// how many where that is known.
+/// A contestant's colours over time: of a model by every filter, of the others as they are.
+struct Entry {
+    name: String,
+    /// Number of the contestant.
+    by: usize,
+    /// Whether it has a network.
+    network: bool,
+    line: Line,
+    tally: Tally,
+}
+
+/// The entries of every contestant.
+fn entries(field: &Field, options: &EvalOptions) -> Result<Vec<Entry>> {
+    let alone = [temporal::by_name("off")?];
+    let rows = options.temporal.iter().map(|name| temporal::by_name(name));
+    let rows: Vec<&temporal::Row> = rows.collect::<Result<_>>()?;
+    let mut all = Vec::new();
+    for (by, (name, network)) in field.names().zip(field.models()).enumerate() {
+        for row in if network { &rows[..] } else { &alone } {
+            let name = match network && rows.len() > 1 {
+                true => format!("{name}, {}", row.name),
+                false => name.to_owned(),
+            };
+            all.push(Entry {
+                name,
+                by,
+                network,
+                line: Line::new(row, options.key_interval),
+                tally: Tally::default(),
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// Judges every contestant on the first frames of the film at `path`; `tell` hears of frames done, and of how many where
+/// that is known.
 ///
 /// # Errors
 /// [`Error::Input`] where it cannot be read or has no colour; as for the models.
 pub fn judge(
     field: &mut Field,
     path: &Path,
-    frames: usize,
+    options: &EvalOptions,
     tell: &mut dyn FnMut(usize, usize),
 ) -> Result<ClipReport> {
-    let mut film = Film::open(path, frames, field)?;
-    let mut tallies: Vec<Tally> = field.names().map(|_| Tally::default()).collect();
+    let mut film = Film::open(path, options.frames, field)?;
+    let mut entries = entries(field, options)?;
     let (mut strip, mut done, mut cuts) = (Strip::new(film.expected), 0, 0);
+    let mut waiting = VecDeque::new();
     let mut last: Option<Plane> = None;
     while let Some(chunk) = film.chunk()? {
         let first = usize::from(last.is_none());
         let motions = motions(&chunk, &mut last);
         let maps = field.colour(&chunk)?;
-        tallies.par_iter_mut().zip(&maps).for_each(|(tally, maps)| {
-            for (((_, exam), map), motion) in chunk.iter().zip(maps).zip(&motions) {
-                tally.frame(exam, map, motion.as_ref());
-            }
-        });
         // The first frame of all has none before it, but no cut either.
         cuts += motions.iter().filter(|motion| motion.is_none()).count() - first;
-        for (i, (_, exam)) in chunk.iter().enumerate() {
-            strip.offer(done + i, || {
-                maps.iter().map(|maps| paint(exam, &maps[i])).collect()
-            });
-        }
-        done += chunk.len();
+        entries.par_iter_mut().try_for_each(|entry| {
+            let frames = chunk.iter().zip(&maps[entry.by]);
+            frames
+                .into_iter()
+                .try_for_each(|((_, exam), map)| entry.line.push(&exam.thumb, map.clone()))
+        })?;
+        waiting.extend(chunk.into_iter().map(|(_, exam)| exam).zip(motions));
+        done += settle(&mut entries, &mut waiting, &mut strip, done);
         tell(done, film.expected);
     }
-    let truth = tallies.last().map(|tally| &tally.flicker.chroma);
+    entries
+        .iter_mut()
+        .try_for_each(|entry| entry.line.finish())?;
+    done += settle(&mut entries, &mut waiting, &mut strip, done);
+    let truth = entries.last().map(|entry| &entry.tally.flicker.chroma);
     in_colour(path, truth.and_then(|chroma| chroma.value()))?;
     Ok(ClipReport {
         name: shown(path),
         frames: done,
         size: film.size,
         cuts,
-        rows: rows(field, &tallies),
+        rows: rows(&entries),
         strip: strip.frames,
     })
+}
+
+/// Judges the frames whose colours are ready in every entry, of those that wait, the first of them frame `done` of the
+/// film; gives how many they were.
+fn settle(
+    entries: &mut [Entry],
+    waiting: &mut VecDeque<(Exam, Option<Motion>)>,
+    strip: &mut Strip,
+    done: usize,
+) -> usize {
+    let ready = entries.iter().map(|entry| entry.line.ready()).min();
+    let ready = ready.unwrap_or(0).min(waiting.len());
+    let frames: Vec<_> = waiting.drain(..ready).collect();
+    let painted = entries.par_iter_mut().map(|entry| {
+        let colours = std::iter::from_fn(|| entry.line.next());
+        let frames = frames.iter().zip(colours).enumerate();
+        let judged = frames.map(|(i, ((exam, motion), map))| {
+            entry.tally.frame(exam, &map, motion.as_ref());
+            strip.wants(done + i).then(|| paint(exam, &map))
+        });
+        judged.collect::<Vec<_>>()
+    });
+    let mut painted: Vec<Vec<_>> = painted.collect();
+    for i in 0..ready {
+        let pictures = painted.iter_mut().filter_map(|all| all[i].take()).collect();
+        strip.offer(done + i, pictures);
+    }
+    ready
 }
 
 /// Mean a and b of the first `frames` frames of the film at `path`, CIE units; (0, 0) of none.
@@ -304,12 +373,18 @@ fn motions(chunk: &[(RgbImage, Exam)], last: &mut Option<Plane>) -> Vec<Option<M
     missing.into_iter().chain(found).collect()
 }
 
-fn rows(field: &Field, tallies: &[Tally]) -> Vec<ClipRow> {
-    let Some(truth) = tallies.last() else {
+fn rows(entries: &[Entry]) -> Vec<ClipRow> {
+    let Some(Entry { tally: truth, .. }) = entries.last() else {
         return Vec::new();
     };
     let over = |own: Option<f64>, truth: Option<f64>| Some(own? - truth?);
-    let row = |(name, tally): (&str, &Tally)| {
+    let row = |Entry {
+                   name,
+                   network,
+                   line,
+                   tally,
+                   ..
+               }: &Entry| {
         let (flicker, cdc) = (tally.flicker.value(), tally.consistency.value());
         ClipRow {
             row: Row::of(name, &tally.scores, &truth.scores),
@@ -317,10 +392,11 @@ fn rows(field: &Field, tallies: &[Tally]) -> Vec<ClipRow> {
             flicker_over_truth: over(flicker, truth.flicker.value()),
             cdc,
             cdc_over_truth: over(cdc, truth.consistency.value()),
+            network_runs: network.then(|| line.runs()),
             flicker_of_frames: tally.flicker.series(),
         }
     };
-    field.names().zip(tallies).map(row).collect()
+    entries.iter().map(row).collect()
 }
 
 /// A film that is being read.
@@ -410,9 +486,13 @@ impl Strip {
         }
     }
 
-    fn offer(&mut self, number: usize, pictures: impl FnOnce() -> Vec<RgbImage>) {
-        if number.is_multiple_of(self.every) {
-            self.frames.push((number, pictures()));
+    fn wants(&self, number: usize) -> bool {
+        number.is_multiple_of(self.every)
+    }
+
+    fn offer(&mut self, number: usize, pictures: Vec<RgbImage>) {
+        if self.wants(number) && !pictures.is_empty() {
+            self.frames.push((number, pictures));
         }
         if self.frames.len() >= 2 * SHOWN {
             self.every *= 2;

@@ -52,6 +52,10 @@ pub struct EvalOptions {
     pub all: bool,
     /// At most so many frames of a film.
     pub frames: usize,
+    /// Temporal filters through which films are coloured, names of rows of [`crate::temporal::FILTERS`].
+    pub temporal: Vec<String>,
+    /// Frames from one key frame to the next, where a filter leaves it open.
+    pub key_interval: usize,
 }
 
 /// What is being done: in words, how much of it, of how much (0 where that is not known).
@@ -147,6 +151,12 @@ impl Field {
             other if other.name == CONSTANT => *other = constant,
             _ => self.contestants.insert(before_truth, constant),
         }
+    }
+
+    /// Whether each of them is a model.
+    pub fn models(&self) -> impl Iterator<Item = bool> {
+        let model = |c: &Contestant| matches!(c.hand, Hand::Model(_));
+        self.contestants.iter().map(model)
     }
 
     /// Their names, in order; the truth is the last.
@@ -281,7 +291,7 @@ pub fn run(options: &EvalOptions, tell: &mut Tell) -> Result<Report> {
         let judged = clip(
             &mut field,
             film,
-            options.frames,
+            options,
             photos.is_empty(),
             &mut |done, of| tell(&name, done, of),
         );
@@ -308,14 +318,14 @@ pub fn run(options: &EvalOptions, tell: &mut Tell) -> Result<Report> {
 fn clip(
     field: &mut Field,
     film: &Path,
-    frames: usize,
+    options: &EvalOptions,
     alone: bool,
     tell: &mut dyn FnMut(usize, usize),
 ) -> Result<ClipReport> {
     if alone {
-        field.set_constant(clip::mean_ab(field, film, frames)?);
+        field.set_constant(clip::mean_ab(field, film, options.frames)?);
     }
-    clip::judge(field, film, frames, tell)
+    clip::judge(field, film, options, tell)
 }
 
 /// Judges on photographs.
@@ -354,7 +364,8 @@ fn photographs(
             },
         ));
     }
-    report.tell_photographs(field.names(), &scores, options.models.len());
+    let grey = field.models().filter(|model| *model).count();
+    report.tell_photographs(field.names(), &scores, grey);
     Ok(())
 }
 

@@ -177,7 +177,7 @@ fn gallery(
     tell: &mut Tell,
 ) -> Result<()> {
     let mut field = Field::new(options)?;
-    let models = options.models.len();
+    let models = field.models().filter(|model| *model).count();
     // As shown: grey, the models, the truth. A report's rows have the constant colour before the truth.
     let order: Vec<usize> = [models]
         .into_iter()

@@ -225,7 +225,7 @@ pub(super) fn cells(row: &Row) -> [String; 10] {
 }
 
 /// Column heads of [`clip_cells`].
-pub(super) const CLIP_COLUMNS: [&str; 9] = [
+pub(super) const CLIP_COLUMNS: [&str; 10] = [
     "CIEDE2000",
     "PSNR_ab",
     "PSNR_rgb",
@@ -235,10 +235,11 @@ pub(super) const CLIP_COLUMNS: [&str; 9] = [
     "-truth's",
     "CDC",
     "-truth's",
+    "runs",
 ];
 
 /// A film's row's figures in words.
-pub(super) fn clip_cells(clip: &ClipRow) -> [String; 9] {
+pub(super) fn clip_cells(clip: &ClipRow) -> [String; 10] {
     [
         figure(clip.row.ciede2000, 3),
         figure(clip.row.psnr_ab, 3),
@@ -249,6 +250,7 @@ pub(super) fn clip_cells(clip: &ClipRow) -> [String; 9] {
         figure(clip.flicker_over_truth, 4),
         figure(clip.cdc, 5),
         figure(clip.cdc_over_truth, 5),
+        figure(clip.network_runs.map(|runs| runs as f64), 0),
     ]
 }
 

@@ -58,9 +58,8 @@ impl Picture {
     }
 }
 
-#[cfg(test)]
 impl Picture {
-    /// A picture of nothing, for tests of what only carries pictures.
+    /// A picture of nothing, for whoever needs only what a frame carries beside it.
     pub(crate) fn empty() -> Self {
         Self(ffmpeg::frame::Video::empty())
     }

@@ -16,10 +16,13 @@ use crate::error::{Error, Result};
 pub const DEFAULT_MODEL: &str = "autochrome";
 
 /// Models that are part of the program: name and file.
-const BUNDLED: &[(&str, &[u8])] = &[(
-    DEFAULT_MODEL,
-    include_bytes!("../../models/autochrome.safetensors"),
-)];
+const BUNDLED: &[(&str, &[u8])] = &[
+    (
+        DEFAULT_MODEL,
+        include_bytes!("../../models/autochrome.safetensors"),
+    ),
+    ("fast", include_bytes!("../../models/fast.safetensors")),
+];
 
 /// The names of the models that are part of the program.
 pub fn bundled() -> impl Iterator<Item = &'static str> {

@@ -554,9 +554,13 @@ pub fn set(settings: &mut Map<String, Value>, setting: &str) -> Result<()> {
     let usage = || Error::Usage(format!("--set {setting}: write NAME=VALUE"));
     let (path, value) = setting.split_once('=').ok_or_else(usage)?;
     let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
-    let (mut place, mut rest) = (settings, path);
+    // A part of what is not written is a part of its default, of which the other parts stay.
+    let usual = serde_json::to_value(Config::default()).unwrap_or_default();
+    let (mut place, mut rest, mut usual) = (settings, path, &usual);
     while let Some((head, tail)) = rest.split_once('.') {
-        let inner = place.entry(head).or_insert_with(|| json!({}));
+        usual = &usual[head];
+        let begin = || usual.as_object().cloned().unwrap_or_default().into();
+        let inner = place.entry(head).or_insert_with(begin);
         place = inner.as_object_mut().ok_or_else(|| {
             Error::Usage(format!(
                 "--set {setting}: {head} holds no settings of its own"
@@ -593,6 +597,7 @@ mod tests {
     fn a_setting_may_be_a_path_and_a_word() {
         let config = with(&["objectives.gan=0.5", "critic.loss=hinge", "seed=7"]).unwrap();
         assert_eq!(config.weight("gan"), 0.5);
+        assert_eq!(config.weight("huber"), 0.3, "the other objectives stay");
         assert_eq!(config.critic.loss, Adversary::Hinge);
         assert_eq!(config.seed, 7);
     }

@@ -470,23 +470,25 @@ impl Trainer {
         }))
     }
 
-    /// Moves the running mean towards the parameters; faster in the beginning, when it knows nothing yet.
+    /// Moves the running mean towards the parameters and statistics; faster in the beginning, when it knows nothing yet.
+    /// The last statistics by themselves would be those of a few batches, and of other weights than the mean's.
     fn average(&mut self) -> Result<()> {
         let step = self.step as f64;
         let decay = self.config.ema.min((1. + step) / (10. + step));
-        let vars = self.generator.params.trained();
+        let params = &self.generator.params;
+        let var = |name: &String| {
+            params
+                .trained()
+                .get(name)
+                .or_else(|| params.statistics().get(name))
+        };
         let means: Vec<_> = self.mean.iter_mut().collect();
         means.into_par_iter().try_for_each(|(name, mean)| {
-            if let Some(var) = vars.get(name) {
+            if let Some(var) = var(name) {
                 *mean = decayed(mean, &var.as_detached_tensor(), decay)?;
             }
-            Ok::<_, Error>(())
-        })?;
-        for (name, var) in self.generator.params.statistics() {
-            self.mean
-                .insert(name.clone(), var.as_detached_tensor().copy()?);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }
 

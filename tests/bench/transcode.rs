@@ -15,8 +15,8 @@ const ROUNDS: usize = 5;
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/village.mp4");
 const AUTOCHROME: &str = env!("CARGO_BIN_EXE_autochrome");
 const CRF: &str = "18";
-/// No chroma, the full chroma path without a network, and the bundled network.
-const MODELS: [&str; 3] = ["gray", "constant", "autochrome"];
+/// No chroma, the full chroma path without a network, and the bundled networks.
+const MODELS: [&str; 4] = ["gray", "constant", "autochrome", "fast"];
 
 /// One finished process.
 #[derive(Clone)]

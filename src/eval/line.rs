@@ -1,0 +1,102 @@
+//! Line: colour over time as `colorize` makes it, of one model by one temporal filter, without the pictures.
+
+use std::collections::VecDeque;
+
+use crate::{
+    error::{Error, Result},
+    frame::{AbMap, Decoded, Inferred, Steady, Thumb},
+    media::Picture,
+    temporal::{Plan, Planner, Row, Sketch, TemporalFilter},
+};
+
+/// Colours on their way through a temporal filter.
+pub struct Line {
+    planner: Option<Planner>,
+    filter: Box<dyn TemporalFilter>,
+    /// Colours of frames of which it is not known yet whether they are key frames.
+    waiting: VecDeque<AbMap>,
+    ready: VecDeque<AbMap>,
+    came: u64,
+    runs: usize,
+}
+
+impl Line {
+    /// Through the filter of this row, with a key frame every `interval` frames.
+    pub fn new(row: &Row, interval: usize) -> Self {
+        Self {
+            planner: row.planner(interval),
+            filter: (row.make)(interval),
+            waiting: VecDeque::new(),
+            ready: VecDeque::new(),
+            came: 0,
+            runs: 0,
+        }
+    }
+
+    /// Takes the next frame, with what the network says of it, which is used if it becomes a key frame.
+    ///
+    /// # Errors
+    /// As for [`TemporalFilter::push`].
+    pub fn push(&mut self, thumb: &Thumb, map: AbMap) -> Result<()> {
+        let time = self.came as f64;
+        let plan = match &mut self.planner {
+            None => Some(Plan::alone(self.came == 0)),
+            Some(planner) => planner.push(Sketch::new(&thumb.l, (thumb.width, thumb.height)), time),
+        };
+        self.waiting.push_back(map);
+        self.came += 1;
+        plan.map_or(Ok(()), |plan| self.planned(plan))
+    }
+
+    /// The film is over: all that is still held becomes ready.
+    ///
+    /// # Errors
+    /// As for [`TemporalFilter::push`].
+    pub fn finish(&mut self) -> Result<()> {
+        while let Some(plan) = self.planner.as_mut().and_then(Planner::finish) {
+            self.planned(plan)?;
+        }
+        let rest = self.filter.flush()?;
+        self.ready
+            .extend(rest.into_iter().map(|Steady { ab, .. }| ab));
+        Ok(())
+    }
+
+    fn planned(&mut self, Plan { cut, key, motion }: Plan) -> Result<()> {
+        let Some(map) = self.waiting.pop_front() else {
+            return Err(Error::internal("eval", "a plan without a frame"));
+        };
+        self.runs += usize::from(key);
+        let index = self.came - self.waiting.len() as u64 - 1;
+        let frame = Decoded {
+            index,
+            pts: index as i64,
+            duration: 1,
+            picture: Picture::empty(),
+        };
+        let done = self.filter.push(Inferred {
+            frame,
+            cut,
+            motion,
+            ab: key.then_some(map),
+        })?;
+        self.ready
+            .extend(done.into_iter().map(|Steady { ab, .. }| ab));
+        Ok(())
+    }
+
+    /// Frames whose colour is ready.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// The colour of the next frame, if it is ready.
+    pub fn next(&mut self) -> Option<AbMap> {
+        self.ready.pop_front()
+    }
+
+    /// Key frames so far: times that the network had to run.
+    pub fn runs(&self) -> usize {
+        self.runs
+    }
+}
