@@ -35,7 +35,7 @@ use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 
 mod common;
-use common::{Lab, SAMPLE, autochrome, on_cpu, run};
+use common::{Lab, autochrome, on_cpu, run};
 
 /// Sharma, Wu, Dalal 2005, table 1: two Lab colours and their difference.
 const SHARMA: [([f64; 3], [f64; 3], f64); 34] = [
@@ -828,7 +828,8 @@ fn same_figures(by_itself: &Figures, said: &Figures) {
 fn what_a_calibration_says_of_a_setting_is_what_the_model_then_does() {
     let lab = Lab::new();
     let folder = photographs(&lab, 40);
-    let model = model_of_seed(&lab, 1);
+    let regression = untrained(json!({ "cut": true, "head": "regression" }));
+    let model = written(&lab, "regression.safetensors", &regression);
     let options = options(&[&folder], &[model.to_str().unwrap()]);
     let (found, runs) = calibrated(&options, &WIDE);
     assert!(found.photographs > 3 && found.trials.len() == 11);
@@ -857,11 +858,11 @@ fn what_a_calibration_says_of_a_setting_is_what_the_model_then_does() {
     assert!(why.to_string().contains("--max-de00") && found.tuned().is_err());
 }
 
-/// A classification that nobody trained, lively enough to choose by, its bins' frequencies as `prior` says.
-fn classification(lab: &Lab, name: &str, prior: impl Fn(usize) -> f32) -> PathBuf {
+/// A model of this kind that nobody trained, lively enough to choose by.
+fn untrained(network: Value) -> Checkpoint {
     let mut file = net::open(net::DEFAULT_MODEL).unwrap();
     file.header.arch = "lite".into();
-    file.header.network = json!({ "cut": true });
+    file.header.network = network;
     file.header.size = 32;
     file.header.looks.vivid.gain = 1.7;
     file.header.trained = json!({ "settings": { "seed": 1, "held_out": 0.3 } });
@@ -872,13 +873,23 @@ fn classification(lab: &Lab, name: &str, prior: impl Fn(usize) -> f32) -> PathBu
     let head = &file.tensors["decoder.head.weight"] * 30.;
     file.tensors
         .insert("decoder.head.weight".into(), head.unwrap());
-    let prior = (0..261).map(prior).collect();
-    let prior = Tensor::from_vec(prior, 261, &Device::Cpu).unwrap();
-    file.tensors.insert("head.prior".into(), prior);
+    file
+}
+
+fn written(lab: &Lab, name: &str, file: &Checkpoint) -> PathBuf {
     let path = lab.path(name);
     let bytes = checkpoint::bytes(&file.header, &file.tensors, DType::F16).unwrap();
     std::fs::write(&path, bytes).unwrap();
     path
+}
+
+/// A classification, its bins' frequencies as `prior` says.
+fn classification(lab: &Lab, name: &str, prior: impl Fn(usize) -> f32) -> PathBuf {
+    let mut file = untrained(json!({ "cut": true }));
+    let prior = (0..261).map(prior).collect();
+    let prior = Tensor::from_vec(prior, 261, &Device::Cpu).unwrap();
+    file.tensors.insert("head.prior".into(), prior);
+    written(lab, name, &file)
 }
 
 /// The values of tensors, bit for bit.
@@ -1016,10 +1027,15 @@ fn the_program_says_what_is_wrong_with_an_input() {
 
 #[test]
 fn a_film_is_steadier_by_motion_and_needs_the_network_less_often() {
+    let lab = Lab::new();
+    let film = lab.film(
+        "film.mkv",
+        "-f lavfi -i testsrc2=s=480x360:r=25:d=1,trim=end_frame=1,loop=24:1,crop=320:240:3*n:n -pix_fmt yuv420p -c:v ffv1",
+    );
     let report = compare(&EvalOptions {
         temporal: ["off", "smooth", "motion"].map(String::from).to_vec(),
         frames: 24,
-        ..options(&[SAMPLE.as_ref()], &[net::DEFAULT_MODEL])
+        ..options(&[&film], &[net::DEFAULT_MODEL])
     });
     let rows = &report.clips[0].rows;
     let names: Vec<&str> = rows.iter().map(|row| row.row.name.as_str()).collect();
@@ -1048,7 +1064,7 @@ fn a_film_is_steadier_by_motion_and_needs_the_network_less_often() {
     assert!(rows[2].row.ciede2000 < rows[0].row.ciede2000 + 0.3);
     let wrong = EvalOptions {
         temporal: vec!["none".into()],
-        ..options(&[SAMPLE.as_ref()], &["gray"])
+        ..options(&[&film], &["gray"])
     };
     let why = autochrome::eval::run(&wrong, &mut |_, _, _| ()).unwrap_err();
     assert!(why.to_string().contains("off, smooth, motion"), "{why}");

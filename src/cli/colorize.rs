@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Args, ValueHint};
 
-use super::{Ui, place::PlaceArgs, summary::Summary};
+use super::{Ui, place::PlaceArgs, summary::Summary, ui::answer};
 use crate::{
     color::Grade,
     colorize,
@@ -279,7 +279,7 @@ impl ColorizeArgs {
     fn tell(&self, summary: &Summary, ui: &Ui) -> Result<()> {
         if self.json {
             let line = serde_json::to_string(summary).map_err(|e| Error::internal("summary", e))?;
-            println!("{line}");
+            answer(line)?;
         } else {
             ui.say(summary.text());
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Ui, place::PlaceArgs};
+use super::{Ui, place::PlaceArgs, ui::answer};
 use crate::{
     error::{Error, Result, shown},
     eval::{
@@ -192,13 +192,9 @@ impl EvalArgs {
 
     fn print(&self, found: &(impl Serialize + std::fmt::Display)) -> Result<()> {
         match self.json {
-            true => println!(
-                "{}",
-                serde_json::to_string(found).map_err(|e| Error::internal("eval", e))?
-            ),
-            false => print!("{found}"),
+            true => answer(serde_json::to_string(found).map_err(|e| Error::internal("eval", e))?),
+            false => answer(found),
         }
-        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use clap::{Args, ValueHint};
 
+use super::ui::answer;
 use crate::{
     error::{Error, Result},
     media::{InputOptions, Source},
@@ -37,15 +38,12 @@ impl InfoArgs {
                 _ => film(file)?,
             },
         };
-        if self.json {
-            println!(
-                "{}",
-                serde_json::to_string_pretty(&json).map_err(|e| Error::internal("info", e))?
-            );
-        } else {
-            println!("{text}");
+        match self.json {
+            true => {
+                answer(serde_json::to_string_pretty(&json).map_err(|e| Error::internal("info", e))?)
+            }
+            false => answer(text),
         }
-        Ok(())
     }
 }
 

@@ -1,12 +1,14 @@
-//! What a person sees while something runs: messages and progress, all on standard error.
+//! What a person sees: messages and progress on standard error, answers on standard output.
 
 use std::{
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     sync::Mutex,
     time::{Duration, Instant},
 };
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+
+use crate::error::{Error, Result, io_sentence};
 
 /// Where there is no terminal, progress is one line this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -17,6 +19,20 @@ pub struct Ui {
     verbose: bool,
     quiet: bool,
     terminal: bool,
+}
+
+/// A line on standard output, which is for results. A reader that has gone, as `head` goes, has what it wanted.
+///
+/// # Errors
+/// [`Error::Output`] where it cannot be written.
+pub fn answer(text: impl std::fmt::Display) -> Result<()> {
+    let text = text.to_string();
+    match writeln!(std::io::stdout().lock(), "{}", text.trim_end_matches('\n')) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::output("standard output", io_sentence(&e)))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Ui {
