@@ -333,10 +333,14 @@ impl ColorizeArgs {
             drop_unsupported: self.encoding.drop_unsupported,
             threads: self.threads().unwrap_or(0),
             provenance: format!(
-                "Colours are machine-made, by autochrome {}; model {}; temporal {}",
+                "Colours are machine-made, by autochrome {}; model {}; temporal {}, key interval {}; saturation {}, \
+                 warmth {}",
                 env!("CARGO_PKG_VERSION"),
                 colorizer.describe(),
-                self.network.temporal
+                self.network.temporal,
+                self.network.key_interval,
+                self.network.saturation,
+                self.network.warmth
             ),
             interrupt: Some(controls.abort_flag()),
         }

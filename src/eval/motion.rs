@@ -1,5 +1,6 @@
 //! Where everything on a picture was in the picture before: block matching on lightness, coarse to fine, to a quarter
-//! of a sample; and what was hidden there.
+//! of a sample; and what was hidden there. Slower than `temporal`'s and apart from it, so that a filter is not judged by
+//! its own motion.
 
 use rayon::prelude::*;
 
