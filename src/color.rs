@@ -8,8 +8,10 @@
 
 pub mod chroma;
 mod grade;
+mod palette;
 
 pub use grade::Grade;
+pub use palette::Palette;
 
 use std::sync::LazyLock;
 

@@ -7,6 +7,7 @@
 //! A stage is a function from a receiver to a sender. Packets of copied streams travel with the frames and every
 //! stage forwards them at once; a frame takes its time, so packets may overtake frames, never one another.
 
+mod keep;
 mod scout;
 
 use std::{thread, time::Instant};
@@ -19,8 +20,10 @@ use crate::{
     media::{Merger, Sink, Source, SourceReport, Thumbnailer, Written},
     net::Colorizer,
     stage::{Meter, Receiver, Sender, Stages, edge},
-    temporal::{self, Plan, TemporalFilter},
+    temporal::{self, Pace, Plan, TemporalFilter},
 };
+pub use keep::KeepColor;
+use keep::Keeper;
 use scout::Scout;
 
 /// How a run colours.
@@ -32,8 +35,12 @@ pub struct Options {
     pub temporal: String,
     /// Frames from one key frame to the next, where that filter leaves it open. Default 6.
     pub key_interval: usize,
-    /// What is done to every colour.
+    /// How far colour may look ahead. Default [`Pace::Film`].
+    pub pace: Pace,
+    /// What is done to every colour that the network gave.
     pub grade: Grade,
+    /// Which scenes keep the colours that they came with.
+    pub keep_color: KeepColor,
 }
 
 impl Default for Options {
@@ -42,7 +49,9 @@ impl Default for Options {
             batch: 1,
             temporal: "motion".into(),
             key_interval: 6,
+            pace: Pace::Film,
             grade: Grade::default(),
+            keep_color: KeepColor::default(),
         }
     }
 }
@@ -52,6 +61,8 @@ impl Default for Options {
 pub struct Report {
     /// What the source saw: frames, damage, discontinuities.
     pub source: SourceReport,
+    /// Frames that kept the colours that they came with.
+    pub kept: u64,
     /// Sentences about the source for the user; each kind once.
     pub warnings: Vec<String>,
     /// What each sink wrote.
@@ -108,9 +119,10 @@ pub fn run(
     let row = temporal::by_name(&options.temporal)?;
     let interval = options.key_interval.max(1);
     let scout = row
-        .planner(interval)
+        .planner(interval, options.pace)
         .map(|planner| Scout::new(&info, planner));
-    let filter = (row.make)(interval);
+    let keeper = Keeper::new(options.keep_color, scout.is_none());
+    let filter = (row.make)(interval, options.pace);
     let budget = Budget::new(options.batch);
 
     let (to_plan, decoded) = edge(budget.edge);
@@ -119,10 +131,10 @@ pub fn run(
     let (to_merge, steady) = edge(budget.edge);
     let (to_encode, merged) = edge(budget.edge);
 
-    let (sinks, mut stages) = thread::scope(|scope| {
+    let (sinks, kept, mut stages) = thread::scope(|scope| {
         let mut stages = Stages::new(scope);
         let a = stages.spawn("decode", || decode(&mut source, to_plan, controls))?;
-        let b = stages.spawn("plan", || plan(decoded, to_infer, thumbs, scout))?;
+        let b = stages.spawn("plan", || plan(decoded, to_infer, thumbs, scout, keeper))?;
         let c = stages.spawn("infer", || {
             infer(planned, to_steady, colorizer, budget.batch, info.rotation)
         })?;
@@ -133,11 +145,11 @@ pub fn run(
         stages.join(b);
         stages.join(c);
         stages.join(d);
-        stages.join(e);
+        let kept = stages.join(e);
         let sinks = stages.join(f);
         let meters = stages.finish()?;
         // They are there: missing sinks are a failure that `finish` has told.
-        Ok::<_, Error>((sinks.unwrap_or_default(), meters))
+        Ok::<_, Error>((sinks.unwrap_or_default(), kept.unwrap_or_default(), meters))
     })?;
     let (written, draining) = publish(sinks, controls)?;
     if let Some(encode) = stages.last_mut() {
@@ -146,6 +158,7 @@ pub fn run(
     let (warnings, source) = (source.take_warnings(), source.report());
     Ok(Report {
         source,
+        kept,
         warnings,
         written,
         seconds: since.elapsed().as_secs_f64(),
@@ -165,14 +178,18 @@ fn decode(source: &mut Source, out: Sender<Decoded>, controls: &Controls) -> Res
     controls.check()
 }
 
-/// Decides from luma alone which frames the network sees: all of them where no scout looks ahead.
+/// Decides which frames the network sees, from luma alone: all of them where no scout looks ahead, but for those that
+/// are in colour already.
 fn plan(
     frames: Receiver<Decoded>,
     out: Sender<Planned>,
     mut thumbs: Option<Thumbnailer>,
     mut scout: Option<Scout>,
+    mut keeper: Keeper,
 ) -> Result<()> {
-    let mut send = |frame: Decoded, Plan { cut, key, motion }| {
+    let mut send = |frame: Decoded, mut plan: Plan| {
+        let own = keeper.keeps(&frame.picture, &mut plan)?;
+        let key = plan.key && !own;
         let thumb = match &mut thumbs {
             Some(thumbs) if key => Some(thumbs.thumb(&frame.picture)?),
             _ => key.then(Thumb::empty),
@@ -180,8 +197,9 @@ fn plan(
         out.send(Item::Frame(Planned {
             frame,
             thumb,
-            cut,
-            motion,
+            cut: plan.cut,
+            own,
+            motion: plan.motion,
         }))
     };
     for item in frames.iter() {
@@ -256,6 +274,7 @@ fn infer_batch(
         out.send(Item::Frame(Inferred {
             frame: planned.frame,
             cut: planned.cut,
+            own: planned.own,
             motion: planned.motion,
             ab: map.map(|map| map.rotated_to_coded(rotation)),
         }))?;
@@ -263,7 +282,8 @@ fn infer_batch(
     Ok(())
 }
 
-/// Turns colour on key frames into steady colour on every frame.
+/// Turns colour on key frames into steady colour on every frame; those that keep their colours pass by the filter, which
+/// has ended its scene before them.
 fn steady_stage(
     frames: Receiver<Inferred>,
     out: Sender<Steady>,
@@ -272,6 +292,12 @@ fn steady_stage(
     for item in frames.iter() {
         match item {
             Item::Packet(packet) => out.send(Item::Packet(packet))?,
+            Item::Frame(Inferred {
+                frame, own: true, ..
+            }) => {
+                send_all(&out, filter.flush()?)?;
+                out.send(Item::Frame(Steady { frame, ab: None }))?;
+            }
             Item::Frame(frame) => send_all(&out, filter.push(frame)?)?,
         }
     }
@@ -284,19 +310,28 @@ fn send_all(out: &Sender<Steady>, frames: Vec<Steady>) -> Result<()> {
         .try_for_each(|frame| out.send(Item::Frame(frame)))
 }
 
-/// Computes Cb and Cr at chroma size and joins them to the source's luma.
+/// Computes Cb and Cr at chroma size and joins them to the source's luma. Gives the number of frames that kept their own.
 fn merge(
     frames: Receiver<Steady>,
     out: Sender<Merged>,
     mut merger: Merger,
     grade: Grade,
-) -> Result<()> {
+) -> Result<u64> {
+    let mut kept = 0;
     for item in frames.iter() {
         out.send(match item {
             Item::Packet(packet) => Item::Packet(packet),
-            Item::Frame(Steady { frame, mut ab }) => {
-                grade.apply(&mut ab);
-                let picture = merger.merge(&frame.picture, &ab)?;
+            Item::Frame(Steady { frame, ab }) => {
+                let picture = match ab {
+                    None => {
+                        kept += 1;
+                        merger.keep(&frame.picture)?
+                    }
+                    Some(mut ab) => {
+                        grade.apply(&mut ab);
+                        merger.merge(&frame.picture, &ab)?
+                    }
+                };
                 Item::Frame(Merged {
                     index: frame.index,
                     pts: frame.pts,
@@ -306,7 +341,7 @@ fn merge(
             }
         })?;
     }
-    Ok(())
+    Ok(kept)
 }
 
 /// Hands frames and packets to every sink. The sinks come back unfinished: only a run without failure publishes.

@@ -166,10 +166,12 @@ pub struct Decoded {
 pub struct Planned {
     /// The frame.
     pub frame: Decoded,
-    /// Lightness at network size, display aspect, upright; present on key frames.
+    /// Lightness at network size, display aspect, upright; present on key frames that do not keep their colours.
     pub thumb: Option<Thumb>,
     /// The first frame of a new scene: no state crosses to it.
     pub cut: bool,
+    /// It keeps the colours that it came with.
+    pub own: bool,
     /// How it moves, where the temporal filter asks for it.
     pub motion: Option<Motion>,
 }
@@ -180,6 +182,8 @@ pub struct Inferred {
     pub frame: Decoded,
     /// The first frame of a new scene.
     pub cut: bool,
+    /// It keeps the colours that it came with.
+    pub own: bool,
     /// Colour, on key frames.
     pub ab: Option<AbMap>,
     /// How it moves, where the temporal filter asks for it.
@@ -190,8 +194,8 @@ pub struct Inferred {
 pub struct Steady {
     /// The frame.
     pub frame: Decoded,
-    /// Colour in the orientation of the coded picture.
-    pub ab: AbMap,
+    /// Colour in the orientation of the coded picture; `None`: those that it came with.
+    pub ab: Option<AbMap>,
 }
 
 /// merge -> encode: the source's luma with new chroma.
@@ -253,21 +257,17 @@ impl AbMap {
         }
     }
 
-    /// a and b at a place, 0..=1 across and down; between samples bilinear.
+    /// a and b at a place, 0..=1 across and down, by cubic curves through the samples (Catmull and Rom 1974): straight
+    /// lines would take a little of the colour each time that it is carried on.
     pub fn at(&self, x: f32, y: f32) -> [f32; 2] {
-        let place = |v: f32, count: usize| {
-            let v = (v * count as f32 - 0.5).clamp(0., (count - 1) as f32);
-            (v as usize, (v as usize + 1).min(count - 1), v.fract())
-        };
-        let (left, right, u) = place(x, self.width);
-        let (top, bottom, v) = place(y, self.height);
+        let (columns, rows) = (taps(x, self.width), taps(y, self.height));
         [&self.a, &self.b].map(|plane| {
-            let row = |row: usize| {
-                let row = &plane[row * self.width..];
-                row[left] + (row[right] - row[left]) * u
+            let row = |(row, weight): &(usize, f32)| {
+                let row = &plane[row * self.width..][..self.width];
+                let sum: f32 = columns.iter().map(|(x, weight)| weight * row[*x]).sum();
+                weight * sum
             };
-            let upper = row(top);
-            upper + (row(bottom) - upper) * v
+            rows.iter().map(row).sum()
         })
     }
 
@@ -284,6 +284,20 @@ impl AbMap {
             b,
         }
     }
+}
+
+/// The four of `count` samples around a place, 0..=1, with their weights; the first and the last go on beyond the ends.
+fn taps(place: f32, count: usize) -> [(usize, f32); 4] {
+    let at = (place * count as f32 - 0.5).clamp(0., (count - 1) as f32);
+    let (first, t) = (at as usize, at.fract());
+    let weights = [
+        t * (t * (2. - t) - 1.),
+        t * t * (3. * t - 5.) + 2.,
+        t * (t * (4. - 3. * t) + 1.),
+        t * t * (t - 1.),
+    ];
+    let sample = |i: usize| (first + i).saturating_sub(1).min(count - 1);
+    std::array::from_fn(|i| (sample(i), weights[i] / 2.))
 }
 
 /// A row-major grid of (width, height) turned clockwise by 0, 90, 180 or 270 degrees, with its new size.

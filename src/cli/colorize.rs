@@ -11,17 +11,19 @@ use clap::{Args, ValueHint};
 use super::{Ui, place::PlaceArgs, summary::Summary, ui::answer};
 use crate::{
     color::Grade,
-    colorize,
+    colorize::{self, KeepColor},
     controls::Controls,
     error::{Error, Result},
-    media::{self, FileSink, InputOptions, OutputOptions, PreviewSink, Sink, Source},
+    media::{self, BesideSink, FileSink, InputOptions, OutputOptions, PreviewSink, Sink, Source},
     net::{self, Colorizer},
+    temporal::Pace,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   autochrome colorize film.mp4                          writes film.color.mp4
   autochrome colorize film.mp4 --start 1:00 --duration 10 --preview sheet.png
+  autochrome colorize film.mp4 --compare before-after.mp4
   autochrome colorize film.mkv -o film.mov --codec prores
   autochrome colorize reel1.avi reel2.avi -o colored/
   autochrome colorize scan_%05d.png -o film.mkv
@@ -43,6 +45,9 @@ pub struct ColorizeArgs {
     /// Draw a before/after sheet of a few frames into this PNG
     #[arg(long, value_name = "PNG", value_hint = ValueHint::FilePath)]
     preview: Option<PathBuf>,
+    /// Write a second film that shows grey and colour side by side
+    #[arg(long, value_name = "FILM", value_hint = ValueHint::FilePath)]
+    compare: Option<OsString>,
     /// Print the summary as one JSON object a film on standard output
     #[arg(long)]
     json: bool,
@@ -114,6 +119,10 @@ struct NetworkArgs {
     /// Warmer light, or cooler below 0: 1 is as much as from noon to early evening
     #[arg(long, value_name = "SHIFT", default_value_t = 0., allow_negative_numbers = true, value_parser = within::<-1, 1>)]
     warmth: f32,
+    /// Scenes that are in colour already keep their colours: auto (those in colour; tinted and sepia ones are coloured
+    /// anew), never, or always (all that have any colour)
+    #[arg(long, value_name = "WHICH", default_value_t)]
+    keep_color: KeepColor,
     /// Colour over time: off (every frame by itself), smooth (steadied along the motion) or motion (the network colours
     /// key frames, motion carries their colour to the others: steadier, and much faster)
     #[arg(long, value_name = "FILTER", default_value = "motion")]
@@ -212,9 +221,9 @@ impl ColorizeArgs {
                 "-o names one file, but there are several inputs: name an existing folder, or one ending in /".into(),
             ));
         }
-        if self.inputs.len() > 1 && self.preview.is_some() {
+        if self.inputs.len() > 1 && (self.preview.is_some() || self.compare.is_some()) {
             return Err(Error::Usage(
-                "--preview draws one film's sheet: give one input at a time".into(),
+                "--preview and --compare are of one film: give one input at a time".into(),
             ));
         }
         Ok(())
@@ -256,6 +265,11 @@ impl ColorizeArgs {
         if let Some(sheet) = &self.preview {
             let sheet = PreviewSink::create(sheet, video, total, self.force)?;
             sinks.push(Box::new(sheet));
+        }
+        if let Some(film) = &self.compare {
+            let options = self.comparison_options(colorizer, controls);
+            let film = BesideSink::create(film, &options, &source)?;
+            sinks.push(Box::new(film));
         }
         let bar = Arc::new(ui.progress(&name, total));
         let drawn = bar.clone();
@@ -346,6 +360,24 @@ impl ColorizeArgs {
         }
     }
 
+    /// A comparison is encoded as its container's default says.
+    fn comparison_options(&self, colorizer: &dyn Colorizer, controls: &Controls) -> OutputOptions {
+        let OutputOptions {
+            provenance,
+            threads,
+            ..
+        } = self.output_options(colorizer, controls);
+        OutputOptions {
+            provenance,
+            threads,
+            force: self.force,
+            // What it leaves out is in the film itself.
+            drop_unsupported: true,
+            interrupt: Some(controls.abort_flag()),
+            ..OutputOptions::default()
+        }
+    }
+
     fn options(&self, colorizer: &dyn Colorizer) -> colorize::Options {
         let batch = self
             .network
@@ -355,6 +387,8 @@ impl ColorizeArgs {
             batch,
             temporal: self.network.temporal.clone(),
             key_interval: self.network.key_interval.into(),
+            pace: Pace::Film,
+            keep_color: self.network.keep_color,
             grade: Grade {
                 saturation: self.network.saturation,
                 warmth: self.network.warmth,

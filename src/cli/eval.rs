@@ -1,18 +1,21 @@
 //! `autochrome eval`: how good models are on photographs and films that they were not trained on.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use clap::Args;
 use serde::Serialize;
 
 use super::{Ui, place::PlaceArgs, ui::answer};
 use crate::{
+    colorize::{self, KeepColor},
+    controls::Controls,
     error::{Error, Result, shown},
     eval::{
         self, EvalOptions,
         calibrate::{self, Limits},
         page::page,
     },
+    media::{BesideSink, InputOptions, OutputOptions, Source},
     net::{self, Look},
     train::journal::publish,
 };
@@ -23,6 +26,7 @@ Examples:
   autochrome eval ~/photos --model a.safetensors --model b.safetensors --report compared.html
   autochrome eval ~/photos --features squeezenet.safetensors --count 1000
   autochrome eval holiday.mp4 --frames 100        a film in colour, whose colour the model does not see
+  autochrome eval holiday.mp4 --compare side.mp4  and a film of grey beside the model's colours
   autochrome eval ~/other-photos --all --json     photographs that no model has learnt from
   autochrome eval ~/photos --model a.safetensors --calibrate -o b.safetensors";
 
@@ -75,6 +79,9 @@ pub struct EvalArgs {
     /// Write one self-contained page with the figures and the pictures
     #[arg(long, value_name = "FILE.html", conflicts_with = "calibrate")]
     report: Option<PathBuf>,
+    /// Write a film of grey beside the first model's colours, of the one film that is judged, whole
+    #[arg(long, value_name = "FILM", conflicts_with = "calibrate")]
+    compare: Option<OsString>,
     /// Choose how the model's colours are decoded (prior correction k and temperature T of a classification, and
     /// gain), on the validation part: faithful is what has the least CIEDE2000, vivid what has the least SFD (without
     /// --features: the least CIEDE2000) within the limits
@@ -159,7 +166,53 @@ impl EvalArgs {
             publish(path, page.as_bytes())?;
             ui.say(format!("report: {}", shown(path)));
         }
+        if let Some(film) = &self.compare {
+            self.film(film, ui)?;
+            ui.say(format!("comparison: {}", film.to_string_lossy()));
+        }
         self.print(&report)
+    }
+
+    /// Before and after of the only input.
+    fn film(&self, output: &OsString, ui: &Ui) -> Result<()> {
+        let ([input], [model, ..], [look, ..], [temporal, ..]) = (
+            &self.inputs[..],
+            &self.models[..],
+            &self.looks[..],
+            &self.temporal[..],
+        ) else {
+            return Err(Error::Usage(
+                "--compare is of one film: give no more".into(),
+            ));
+        };
+        let mut colorizer = net::load(model, &self.place.options(*look))?;
+        let source = Source::open(input.as_os_str(), &InputOptions::default())?;
+        let encoding = OutputOptions {
+            // As a report is.
+            force: true,
+            drop_unsupported: true,
+            provenance: format!(
+                "Colours on the right are machine-made, by autochrome {}; model {}",
+                env!("CARGO_PKG_VERSION"),
+                colorizer.describe()
+            ),
+            ..OutputOptions::default()
+        };
+        let sink = BesideSink::create(output, &encoding, &source)?;
+        let options = colorize::Options {
+            batch: colorizer.default_batch(),
+            temporal: temporal.clone(),
+            key_interval: self.key_interval.into(),
+            keep_color: KeepColor::Never,
+            ..colorize::Options::default()
+        };
+        let bar = Arc::new(ui.progress(&shown(input), source.info().video.frames));
+        let drawn = bar.clone();
+        let controls = Controls::default().with_progress(move |p| drawn.at(p.frames, p.seconds));
+        let (sinks, colorizer) = (vec![Box::new(sink) as _], colorizer.as_mut());
+        let done = colorize::run(source, sinks, colorizer, &options, &controls);
+        bar.done();
+        done.map(|_| ())
     }
 
     fn calibrate(&self, options: &EvalOptions, ui: &Ui) -> Result<()> {

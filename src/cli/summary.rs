@@ -71,6 +71,12 @@ impl Summary {
             lines.extend(written.notes.iter().map(|s| format!("  note: {s}")));
             lines.extend(written.streams.iter().map(|s| format!("  {s}")));
         }
+        if self.report.kept > 0 {
+            lines.push(format!(
+                "  {} frames were in colour and kept it; --keep-color never colours them anew",
+                self.report.kept
+            ));
+        }
         lines.push("  stage      busy   starved   blocked (seconds)".into());
         for m in &self.report.stages {
             lines.push(format!(

@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     frame::{AbMap, Decoded, Inferred, Steady, Thumb},
     media::Picture,
-    temporal::{Plan, Planner, Row, Sketch, TemporalFilter},
+    temporal::{Pace, Plan, Planner, Row, Sketch, TemporalFilter},
 };
 
 /// Colours on their way through a temporal filter.
@@ -24,8 +24,8 @@ impl Line {
     /// Through the filter of this row, with a key frame every `interval` frames.
     pub fn new(row: &Row, interval: usize) -> Self {
         Self {
-            planner: row.planner(interval),
-            filter: (row.make)(interval),
+            planner: row.planner(interval, Pace::Film),
+            filter: (row.make)(interval, Pace::Film),
             waiting: VecDeque::new(),
             ready: VecDeque::new(),
             came: 0,
@@ -58,7 +58,7 @@ impl Line {
         }
         let rest = self.filter.flush()?;
         self.ready
-            .extend(rest.into_iter().map(|Steady { ab, .. }| ab));
+            .extend(rest.into_iter().filter_map(|Steady { ab, .. }| ab));
         Ok(())
     }
 
@@ -77,11 +77,12 @@ impl Line {
         let done = self.filter.push(Inferred {
             frame,
             cut,
+            own: false,
             motion,
             ab: key.then_some(map),
         })?;
         self.ready
-            .extend(done.into_iter().map(|Steady { ab, .. }| ab));
+            .extend(done.into_iter().filter_map(|Steady { ab, .. }| ab));
         Ok(())
     }
 

@@ -10,7 +10,7 @@ mod classes;
 pub mod clip;
 pub mod contest;
 pub mod frechet;
-mod line;
+pub mod line;
 pub mod look;
 mod marks;
 pub mod metrics;

@@ -5,7 +5,7 @@ use super::{
     ffi::{self, Buffer, Components, Plane, Pool, Scaler},
     layout::has_alpha,
     luma::{Field, LumaReader, bytes_of, is_plain, put, row, stretch},
-    picture::{sampling_of, scale_end, unreadable},
+    picture::{has_chroma, sampling_of, scale_end, unreadable},
 };
 use crate::{
     color::{
@@ -13,7 +13,7 @@ use crate::{
         chroma::{Painter, PlaneMut},
     },
     error::{Error, Result},
-    frame::{AbMap, Sampling, VideoInfo},
+    frame::{AbMap, Range, Sampling, VideoInfo},
 };
 use ffmpeg_next::{format::Pixel, frame::Video};
 
@@ -35,6 +35,8 @@ pub struct Merger {
     chroma: Planes,
     luma: Planes,
     source: Option<SourceLuma>,
+    /// For chroma that is kept but lies otherwise than the layout's.
+    converter: Option<Scaler>,
     last_step: Option<Scaler>,
 }
 
@@ -70,6 +72,7 @@ impl Merger {
             luma: Planes::new(size, bytes)?,
             painters,
             source: None,
+            converter: None,
             last_step: None,
         })
     }
@@ -80,18 +83,28 @@ impl Merger {
     /// # Errors
     /// The picture is of another size than the film's, or nobody can read its pixel format.
     pub fn merge(&mut self, picture: &Picture, ab: &AbMap) -> Result<Picture> {
-        let frame = &picture.0;
         self.look_at(picture)?;
+        self.composed(picture, |merger, copy, plane| match is_neutral(ab) {
+            true => merger.neutral(),
+            false => merger.painted(&picture.0, copy, plane, ab),
+        })
+    }
+
+    /// The luma of a picture that was looked at, with the planes that `chroma` gives, who hears of luma's copy, if there
+    /// is one, or else of its plane.
+    fn composed(
+        &mut self,
+        picture: &Picture,
+        chroma: impl FnOnce(&mut Self, &Option<Buffer>, usize) -> Result<[Plane; 2]>,
+    ) -> Result<Picture> {
+        let frame = &picture.0;
         let Some(source) = &mut self.source else {
             return Err(Error::internal("merge", "no way to read luma"));
         };
         let prepared = source.reader.prepare(frame)?;
         let readable = prepared.as_ref().unwrap_or(frame);
         let (plane, copy) = source.plane(readable, &self.luma)?;
-        let [cb, cr] = match is_neutral(ab) {
-            true => self.neutral()?,
-            false => self.painted(frame, &copy, plane, ab)?,
-        };
+        let [cb, cr] = chroma(self, &copy, plane)?;
         let luma = match copy {
             Some(buffer) => self.luma.plane(buffer),
             None => Plane::Of(plane),
@@ -108,6 +121,58 @@ impl Merger {
         .tags()
         .write(&mut merged);
         self.finish(merged)
+    }
+
+    /// The same picture with the colours that it has: its chroma by reference where it lies as the layout's does, else
+    /// converted.
+    ///
+    /// # Errors
+    /// As for [`Merger::merge`].
+    pub fn keep(&mut self, picture: &Picture) -> Result<Picture> {
+        self.look_at(picture)?;
+        let chroma = match self.own_chroma(&picture.0) {
+            Some(planes) => planes.map(Plane::Of),
+            None => self.converted_chroma(&picture.0)?,
+        };
+        self.composed(picture, |_, _, _| Ok(chroma))
+    }
+
+    /// Where a frame's chroma lies, if it is the layout's as it stands.
+    fn own_chroma(&self, frame: &Video) -> Option<[usize; 2]> {
+        let (own, wanted) = (sampling_of(frame), self.layout.sampling);
+        let alike = |s: &Sampling| (s.depth, s.log2_w, s.log2_h, s.range, s.matrix);
+        let c = Components::of(frame.format()).filter(|_| has_chroma(frame.format()))?;
+        let plain = |i: usize| is_plain(&c, i) && c.list[i].depth == u32::from(wanted.depth);
+        let fits = alike(&own) == alike(&wanted) && plain(1) && plain(2);
+        fits.then(|| [c.list[1].plane, c.list[2].plane])
+    }
+
+    fn converted_chroma(&mut self, frame: &Video) -> Result<[Plane; 2]> {
+        let from = scale_end(frame);
+        let to = ffi::ScaleEnd {
+            pixel: self.planar,
+            space: self.layout.tags().space,
+            full: self.layout.sampling.range == Range::Full,
+            ..from
+        };
+        if !self.converter.as_ref().is_some_and(|s| s.fits(from, to)) {
+            let scaler = Scaler::new(from, to).ok_or_else(|| unreadable(from.pixel))?;
+            self.converter = Some(scaler);
+        }
+        let Some(converter) = &mut self.converter else {
+            return Err(Error::internal("merge", "no way to convert chroma"));
+        };
+        let converted = converter.run(frame)?;
+        let (width, stride) = (self.chroma.width, self.chroma.stride);
+        let copy = |plane: usize| -> Result<Plane> {
+            let mut buffer = self.chroma.pool.get()?;
+            let rows = buffer.bytes_mut().chunks_mut(stride);
+            for (y, out) in rows.take(self.painters[0].chroma_size().1).enumerate() {
+                out[..width].copy_from_slice(row(&converted, plane, y, width)?);
+            }
+            Ok(self.chroma.plane(buffer))
+        };
+        Ok([copy(1)?, copy(2)?])
     }
 
     /// Checks a picture, and finds out how to read its luma if it is the first of its format.

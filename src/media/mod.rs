@@ -3,10 +3,11 @@
 //! - [`Source`] demuxes and decodes: frames of the main video in presentation order, packets of all other streams as
 //!   they come.
 //! - [`Sink`] is what the end of the pipeline talks to: [`output`] encodes and muxes into any container, [`null`]
-//!   counts, [`preview`] draws a before/after sheet.
+//!   counts, [`preview`] draws a before/after sheet, [`beside`] writes a film of before and after.
 //! - [`Picture`] is a decoded or merged frame, by reference; `luma` reads every pixel format, [`Merger`] gives it new
 //!   chroma, [`Layout`] is what an encoder takes.
 
+mod beside;
 mod codecs;
 mod container;
 mod encoder;
@@ -32,6 +33,7 @@ mod timeline;
 #[cfg(test)]
 mod drawn;
 
+pub use beside::BesideSink;
 pub use container::default_output;
 pub use input::{InputOptions, Source, SourceInfo, SourceReport};
 pub use layout::Layout;

@@ -11,7 +11,7 @@ use super::publish::{self, Part, Place, Sequence};
 use super::streams::{Lane, Streams};
 use super::*;
 use crate::error::{Error, shown};
-use crate::frame::Merged;
+use crate::frame::{Merged, VideoInfo};
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::{Rational, Rescale};
 use std::collections::VecDeque;
@@ -109,6 +109,16 @@ impl FileSink {
     /// [`Error::Output`]: the output exists, is the input or cannot be written; the container, the codec or an option
     /// is unknown; the encoder refuses the film's size or depth; the container cannot hold a stream.
     pub fn create(output: &OsStr, options: &OutputOptions, source: &Source) -> Result<Self> {
+        Self::create_sized(output, options, source, &source.info().video)
+    }
+
+    /// The same for frames of another size, which `video` says.
+    pub(super) fn create_sized(
+        output: &OsStr,
+        options: &OutputOptions,
+        source: &Source,
+        video: &VideoInfo,
+    ) -> Result<Self> {
         let name = shown(output);
         let target = Target::choose(output, options.format.as_deref())?;
         let mut place = place(output, options, &target, source)?;
@@ -117,7 +127,7 @@ impl FileSink {
             return Err(one_picture(&name));
         }
         let mut streams = Streams::plan(output, &target, options, source)?;
-        let mut opened = encoder(output, options, &target, source, &streams)?;
+        let mut opened = encoder(output, options, &target, source, video, &streams)?;
         streams.name_encoder(&opened.name);
         if let Place::File(part) = &mut place {
             part.create()?;
@@ -400,6 +410,7 @@ fn encoder(
     options: &OutputOptions,
     target: &Target,
     source: &Source,
+    video: &VideoInfo,
     streams: &Streams,
 ) -> Result<Opened> {
     let gone = || Error::internal("output", "the source has lost its first frame");
@@ -407,7 +418,7 @@ fn encoder(
         output,
         options,
         target,
-        video: &source.info().video,
+        video,
         first: &source.first_frame().ok_or_else(gone)?.0,
         stream: streams.main(),
     })

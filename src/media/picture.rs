@@ -144,7 +144,7 @@ pub(super) fn has_luma(pixel: Pixel) -> bool {
 }
 
 /// Whether the format has Y'CbCr chroma.
-fn has_chroma(pixel: Pixel) -> bool {
+pub(super) fn has_chroma(pixel: Pixel) -> bool {
     has_luma(pixel) && Components::of(pixel).is_some_and(|c| c.count >= 3)
 }
 

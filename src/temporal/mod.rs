@@ -40,6 +40,16 @@ pub trait TemporalFilter: Send {
     fn flush(&mut self) -> Result<Vec<Steady>>;
 }
 
+/// How far a run may look ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// Some frames: colour comes from the key frames before and after.
+    #[default]
+    Film,
+    /// Not at all: every frame leaves as soon as it has come, its colour from the key frame before.
+    Live,
+}
+
 /// A row of [`FILTERS`].
 pub struct Row {
     /// Name on the command line.
@@ -50,7 +60,7 @@ pub struct Row {
     /// needs to know how it moves.
     pub interval: fn(usize) -> Option<usize>,
     /// Makes a fresh filter for that interval.
-    pub make: fn(usize) -> Box<dyn TemporalFilter>,
+    pub make: fn(usize, Pace) -> Box<dyn TemporalFilter>,
 }
 
 /// Every temporal filter.
@@ -59,19 +69,19 @@ pub const FILTERS: &[Row] = &[
         name: "off",
         about: "every frame is coloured by itself",
         interval: |_| None,
-        make: |_| Box::new(off::Off),
+        make: |_, _| Box::new(off::Off),
     },
     Row {
         name: "smooth",
         about: "every frame is coloured by the network, and steadied along the motion",
         interval: |_| Some(1),
-        make: |_| Box::new(propagate::Propagate::new(1)),
+        make: |_, pace| Box::new(propagate::Propagate::new(1, pace)),
     },
     Row {
         name: "motion",
         about: "the network colours key frames; motion carries their colour, steadied, to the others",
         interval: Some,
-        make: |interval| Box::new(propagate::Propagate::new(interval)),
+        make: |interval, pace| Box::new(propagate::Propagate::new(interval, pace)),
     },
 ];
 
@@ -90,11 +100,21 @@ pub fn by_name(name: &str) -> Result<&'static Row> {
     })
 }
 
+impl Pace {
+    /// Frames that a verdict on cuts may wait for.
+    fn ahead(self) -> usize {
+        match self {
+            Self::Film => cut::AHEAD,
+            Self::Live => 0,
+        }
+    }
+}
+
 impl Row {
     /// What plans frames for this filter, with key frames every `interval` frames; `None` where every frame is one.
-    pub fn planner(&self, interval: usize) -> Option<Planner> {
+    pub fn planner(&self, interval: usize, pace: Pace) -> Option<Planner> {
         let interval = (self.interval)(interval)?;
-        Some(Planner::new(interval as f64, cut::AHEAD))
+        Some(Planner::new(interval as f64, pace.ahead()))
     }
 }
 

@@ -21,7 +21,10 @@ impl TemporalFilter for Off {
                 format!("frame {} came without colour", frame.index),
             )
         })?;
-        Ok(vec![Steady { frame, ab }])
+        Ok(vec![Steady {
+            frame,
+            ab: Some(ab),
+        }])
     }
 
     fn flush(&mut self) -> Result<Vec<Steady>> {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::{TemporalFilter, cut, motion::Field, plan::Motion, way::Way};
+use super::{Pace, TemporalFilter, cut, motion::Field, plan::Motion, way::Way};
 use crate::{
     error::{Error, Result},
     frame::{AbMap, Inferred, Steady},
@@ -17,6 +17,7 @@ const OWN: f32 = 0.3;
 /// Carries colour from key frames to all.
 pub struct Propagate {
     interval: usize,
+    pace: Pace,
     /// Key frames of this scene, the newest last: as many as colour is steadied over.
     keys: VecDeque<Key>,
     /// The newest key frame's steadied colour.
@@ -35,9 +36,10 @@ struct Key {
 
 impl Propagate {
     /// For a key frame every `interval` frames.
-    pub fn new(interval: usize) -> Self {
+    pub fn new(interval: usize, pace: Pace) -> Self {
         Self {
             interval: interval.max(1),
+            pace,
             keys: VecDeque::new(),
             colour: None,
             waiting: Vec::new(),
@@ -100,7 +102,10 @@ impl Propagate {
                     filled(&mixed(&carried, &coming, shares), &sure)
                 }
             };
-            steady.push(Steady { frame, ab });
+            steady.push(Steady {
+                frame,
+                ab: Some(ab),
+            });
         }
         Ok(steady)
     }
@@ -127,20 +132,28 @@ fn ways_to(key: &Motion, frames: &[Inferred]) -> Vec<Way> {
     ways
 }
 
-/// `share` of the second colour, and the rest of the first, cell by cell.
+/// Most that a mean of two colours is strengthened by to have the mean of their chroma.
+const STRENGTHENED: f32 = 1.25;
+
+/// `share` of the second colour, and the rest of the first, cell by cell. Where their hues differ a little, the mean is
+/// as strong as they are; where they differ much, it is calmer.
 fn mixed(first: &AbMap, second: &AbMap, shares: impl Iterator<Item = f32>) -> AbMap {
-    let shares: Vec<f32> = shares.collect();
-    let plane = |first: &[f32], second: &[f32]| {
-        let pairs = first.iter().zip(second).zip(&shares);
-        pairs
-            .map(|((first, second), share)| first + (second - first) * share)
-            .collect()
+    let firsts = first.a.iter().zip(&first.b);
+    let seconds = second.a.iter().zip(&second.b);
+    let mix = |(((a, b), (c, d)), share): (((&f32, &f32), (&f32, &f32)), f32)| {
+        let between = |first: f32, second: f32| first + (second - first) * share;
+        let mean = (between(*a, *c), between(*b, *d));
+        let chroma = between(a.hypot(*b), c.hypot(*d));
+        let stronger = chroma / mean.0.hypot(mean.1).max(1e-3);
+        let factor = stronger.clamp(1., STRENGTHENED);
+        (mean.0 * factor, mean.1 * factor)
     };
+    let (a, b) = firsts.zip(seconds).zip(shares).map(mix).unzip();
     AbMap {
         width: first.width,
         height: first.height,
-        a: plane(&first.a, &second.a),
-        b: plane(&first.b, &second.b),
+        a,
+        b,
     }
 }
 
@@ -197,7 +210,10 @@ impl TemporalFilter for Propagate {
     fn reach(&self) -> (usize, usize) {
         (
             (self.steadied() + 1) * self.interval + cut::BACK,
-            self.interval + cut::AHEAD,
+            match self.pace {
+                Pace::Film => self.interval + cut::AHEAD,
+                Pace::Live => 0,
+            },
         )
     }
 
@@ -210,6 +226,9 @@ impl TemporalFilter for Propagate {
         }
         let Some(ab) = frame.ab.take() else {
             self.waiting.push(frame);
+            if self.pace == Pace::Live {
+                done.extend(self.between(None)?);
+            }
             return Ok(done);
         };
         let Some(motion) = frame.motion else {
@@ -231,7 +250,7 @@ impl TemporalFilter for Propagate {
         done.extend(self.between(Some((&colour, &motion)))?);
         done.push(Steady {
             frame: frame.frame,
-            ab: colour.clone(),
+            ab: Some(colour.clone()),
         });
         self.colour = Some(colour);
         Ok(done)

@@ -7,6 +7,12 @@ use crate::{
 const SIZE: (usize, usize) = (96, 64);
 const INTERVAL: usize = 5;
 
+/// Every filter at every pace.
+fn all() -> impl Iterator<Item = (&'static Row, Pace)> {
+    let paces = |row| [Pace::Film, Pace::Live].map(|pace| (row, pace));
+    FILTERS.iter().flat_map(paces)
+}
+
 /// A film of three scenes in which a camera moves; time 0 is not its first frame.
 fn sketch(time: usize) -> Sketch {
     let scene = (time / 37) as f32;
@@ -33,8 +39,8 @@ fn colour(time: usize) -> AbMap {
 }
 
 /// The frames from `first` on up to `end`, as they come to the filter of this row.
-fn film(row: &Row, first: usize, end: usize) -> Vec<Inferred> {
-    let plans: Vec<Plan> = match row.planner(INTERVAL) {
+fn film((row, pace): (&Row, Pace), first: usize, end: usize) -> Vec<Inferred> {
+    let plans: Vec<Plan> = match row.planner(INTERVAL, pace) {
         None => (first..end)
             .map(|time| Plan::alone(time == first))
             .collect(),
@@ -54,6 +60,7 @@ fn film(row: &Row, first: usize, end: usize) -> Vec<Inferred> {
             picture: Picture::empty(),
         },
         cut: plan.cut,
+        own: false,
         ab: plan.key.then(|| colour(first + i)),
         motion: plan.motion,
     };
@@ -61,8 +68,8 @@ fn film(row: &Row, first: usize, end: usize) -> Vec<Inferred> {
 }
 
 /// What becomes of frames.
-fn steadied(row: &Row, frames: Vec<Inferred>) -> Vec<Steady> {
-    let mut filter = (row.make)(INTERVAL);
+fn steadied((row, pace): (&Row, Pace), frames: Vec<Inferred>) -> Vec<Steady> {
+    let mut filter = (row.make)(INTERVAL, pace);
     let mut out = Vec::new();
     for (i, frame) in frames.into_iter().enumerate() {
         out.extend(filter.push(frame).unwrap());
@@ -79,13 +86,16 @@ fn steadied(row: &Row, frames: Vec<Inferred>) -> Vec<Steady> {
 
 #[test]
 fn every_filter_returns_the_frames_that_it_was_given_in_order() {
-    for row in FILTERS {
+    for (row, pace) in all() {
         for n in [0, 1, 2, 3, 4, 5, 6, 50] {
-            let out = steadied(row, film(row, 0, n));
+            let out = steadied((row, pace), film((row, pace), 0, n));
             let seen: Vec<_> = out.iter().map(|s| (s.frame.index, s.frame.pts)).collect();
             let came: Vec<_> = (0..n as u64).map(|i| (i, i as i64 * 3)).collect();
             assert_eq!(seen, came, "{}", row.name);
-            let finite = |s: &Steady| s.ab.a.iter().chain(&s.ab.b).all(|v| v.is_finite());
+            let finite = |s: &Steady| {
+                let ab = s.ab.as_ref().unwrap();
+                ab.a.iter().chain(&ab.b).all(|v| v.is_finite())
+            };
             assert!(out.iter().all(finite), "{}", row.name);
         }
     }
@@ -93,32 +103,32 @@ fn every_filter_returns_the_frames_that_it_was_given_in_order() {
 
 #[test]
 fn every_filter_started_in_the_middle_with_its_pre_roll_gives_the_same_maps() {
-    for row in FILTERS {
+    for (row, pace) in all() {
         let maps = |from: usize| -> Vec<AbMap> {
-            let out = steadied(row, film(row, from, 150));
-            out.into_iter().map(|s| s.ab).collect()
+            let out = steadied((row, pace), film((row, pace), from, 150));
+            out.into_iter().map(|s| s.ab.unwrap()).collect()
         };
-        let (back, ahead) = (row.make)(INTERVAL).reach();
+        let (back, ahead) = (row.make)(INTERVAL, pace).reach();
         let whole = maps(0);
         for first in [back, back + 3, 110] {
             let part = maps(first - back);
             assert!(part[back..] == whole[first..], "{} from {first}", row.name);
         }
         // Nor does anything depend on what comes later than it says.
-        let out = steadied(row, film(row, 0, 90));
+        let out = steadied((row, pace), film((row, pace), 0, 90));
         let same = out
             .iter()
             .zip(&whole)
             .take(90 - ahead)
-            .all(|(part, whole)| part.ab == *whole);
+            .all(|(part, whole)| part.ab.as_ref() == Some(whole));
         assert!(same, "{} looks farther ahead than {ahead} frames", row.name);
     }
 }
 
 #[test]
 fn no_colour_crosses_a_cut() {
-    for row in FILTERS {
-        let frames = film(row, 0, 74);
+    for (row, pace) in all() {
+        let frames = film((row, pace), 0, 74);
         let cuts: Vec<usize> = (0..74).filter(|i| frames[*i].cut).collect();
         if (row.interval)(INTERVAL).is_some() {
             assert_eq!(cuts, [0, 37], "{}", row.name);
@@ -129,9 +139,10 @@ fn no_colour_crosses_a_cut() {
         };
         let frames = frames.into_iter().enumerate();
         let frames = frames.map(|(i, frame)| plain(frame, if i < 37 { 10. } else { 50. }));
-        for (i, steady) in steadied(row, frames.collect()).iter().enumerate() {
+        for (i, steady) in steadied((row, pace), frames.collect()).iter().enumerate() {
             let own = if i < 37 { 10. } else { 50. };
-            let all = steady.ab.a.iter().zip(&steady.ab.b);
+            let ab = steady.ab.as_ref().unwrap();
+            let all = ab.a.iter().zip(&ab.b);
             let right = all
                 .clone()
                 .all(|(a, b)| (a - own).abs() < 1e-3 && (b + own).abs() < 1e-3);
@@ -147,8 +158,14 @@ fn no_colour_crosses_a_cut() {
 
 #[test]
 fn what_stands_still_keeps_its_colour_exactly() {
+    for pace in [Pace::Film, Pace::Live] {
+        stands_still(pace);
+    }
+}
+
+fn stands_still(pace: Pace) {
     let row = by_name("motion").unwrap();
-    let mut planner = row.planner(INTERVAL).unwrap();
+    let mut planner = row.planner(INTERVAL, pace).unwrap();
     let mut plans: Vec<Plan> = (0..40)
         .filter_map(|t| planner.push(sketch(5), f64::from(t)))
         .collect();
@@ -162,13 +179,15 @@ fn what_stands_still_keeps_its_colour_exactly() {
             picture: Picture::empty(),
         },
         cut: plan.cut,
+        own: false,
         ab: plan.key.then(|| colour(3)),
         motion: plan.motion,
     });
-    let out = steadied(row, frames.collect());
+    let out = steadied((row, pace), frames.collect());
     let apart = |(a, b): (&f32, &f32)| (a - b).abs();
     for steady in &out {
-        let pairs = steady.ab.a.iter().zip(&out[0].ab.a);
+        let (now, first) = (steady.ab.as_ref().unwrap(), out[0].ab.as_ref().unwrap());
+        let pairs = now.a.iter().zip(&first.a);
         let most = pairs.map(apart).fold(0., f32::max);
         assert!(
             most < 1e-4,

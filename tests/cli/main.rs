@@ -9,6 +9,7 @@ mod containers;
 mod errors;
 mod luma;
 mod odd;
+mod scenes;
 mod signals;
 mod streams;
 mod timing;

@@ -90,9 +90,13 @@ pub fn autochrome<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command
     command
 }
 
-/// `autochrome colorize INPUT -o OUTPUT --model gray ARGS`; `args` are split at spaces.
+/// `autochrome colorize INPUT -o OUTPUT --model gray ARGS`, whatever colours the film has; `args` are split at spaces.
 pub fn gray(input: &Path, output: &Path, args: &str) -> Run {
-    colorize(input, output, &format!("--model gray {args}"))
+    colorize(
+        input,
+        output,
+        &format!("--model gray --keep-color never {args}"),
+    )
 }
 
 pub fn colorize(input: &Path, output: &Path, args: &str) -> Run {
