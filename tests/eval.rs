@@ -739,8 +739,40 @@ fn a_film_is_judged_frame_by_frame_and_over_time() {
     assert!(truth.cdc > Some(0.) && grey.cdc_over_truth.is_some());
     assert!(truth.row.ciede2000 == 0. && grey.row.ciede2000 > 5.);
     assert_eq!(truth.flicker_of_frames.len(), 8);
+    assert!(grey.network_ran.is_empty() && grey.residual_of_frames == [None; 8]);
     let page = page(&report, &options, &mut |_, _, _| ()).unwrap();
     assert!(page.contains("<svg") && page.contains("class=\"line c0\""));
+}
+
+#[test]
+fn the_stillest_patch_is_where_nothing_moves() {
+    let lab = Lab::new();
+    // Waves of light and colour that move on, behind a black square and one in colour that stay.
+    let moving = "geq=lum=120+60*sin((X+3*N)/7)*cos((Y+2*N)/9):cb=128+50*sin((X+3*N)/15):cr=128+50*cos((Y+2*N)/15)";
+    let black = "drawbox=x=0:y=0:w=40:h=40:color=black:t=fill";
+    let coloured = "drawbox=x=80:y=40:w=60:h=60:color=0x208060:t=fill";
+    let film = lab.film(
+        "still.mkv",
+        &format!(
+            "-f lavfi -i color=s=160x120:r=25:d=0.4,format=yuv444p,{moving},{black},{coloured} -c:v ffv1"
+        ),
+    );
+    let report = compare(&options(&[&film], &["gray"]));
+    let clip = &report.clips[0];
+    let (left, top, side) = clip.still_patch.unwrap();
+    let scale = 160. / clip.size.0 as f64;
+    let [left, top, side] = [left, top, side].map(|v| v as f64 * scale);
+    assert!((side - 10.).abs() < 1., "{side}");
+    let within = |from: f64, begin: f64| from >= begin && from + side <= begin + 60.;
+    assert!(within(left, 80.) && within(top, 40.), "{left}, {top}");
+    let truth = &clip.rows[clip.rows.len() - 1].still_patch;
+    assert_eq!(truth, &vec![truth[0]; 8]);
+    let [l, a, b] = color::lab_from_srgb([0x20, 0x80, 0x60].map(|v| v as f32 / 255.));
+    assert!(
+        (truth[0][0] - a).hypot(truth[0][1] - b) < 3.,
+        "{truth:?} is not {l}, {a}, {b}"
+    );
+    assert_eq!(clip.rows[0].still_patch, [[0.; 2]; 8]);
 }
 
 /// A film of three scenes in colour.
@@ -1051,6 +1083,28 @@ fn a_film_is_steadier_by_motion_and_needs_the_network_less_often() {
     let runs: Vec<_> = rows.iter().map(|row| row.network_runs).collect();
     assert_eq!((runs[0], runs[1], runs[3]), (Some(24), Some(24), None));
     assert!(runs[2] <= Some(8), "{runs:?}");
+    for row in &rows[..3] {
+        let ran = row.network_ran.iter().filter(|ran| **ran).count();
+        assert_eq!((row.network_ran.len(), Some(ran)), (24, row.network_runs));
+    }
+    assert_eq!(rows[0].residual_of_frames, [None; 24]);
+    let residual = |row: &ClipRow| -> Vec<f64> {
+        let all = row.residual_of_frames.iter();
+        all.map(|share| share.unwrap()).collect()
+    };
+    let (smooth, motion) = (residual(&rows[1]), residual(&rows[2]));
+    for residual in [&smooth, &motion] {
+        assert!(
+            residual.iter().all(|share| (0. ..=1.).contains(share)),
+            "{residual:?}"
+        );
+        assert_eq!((residual.len(), residual[0]), (24, 0.));
+    }
+    let sum = |residual: &[f64]| residual.iter().sum::<f64>();
+    assert!(
+        sum(&motion) > sum(&smooth),
+        "the way to a key frame is longer than to the frame before"
+    );
     let flicker = |row: &ClipRow| row.flicker.unwrap();
     for steadied in &rows[1..3] {
         let (off, on) = (flicker(&rows[0]), flicker(steadied));

@@ -1,6 +1,7 @@
 //! Films in colour: every frame is judged as a photograph is, and how steady the colour is over time.
 //!
-//! A film is decoded frame by frame, at about 320 samples wide, so that memory does not depend on its length.
+//! A film is decoded frame by frame, at about 320 samples wide; of a frame that is judged only figures are kept, so
+//! that memory hardly depends on its length.
 
 use std::{collections::VecDeque, path::Path};
 
@@ -17,6 +18,7 @@ use super::{
     motion::{Motion, Plane},
     painted,
     report::Row,
+    still::{Grid, Stillness},
 };
 use crate::{
     error::{Error, Result, shown},
@@ -160,6 +162,13 @@ pub struct ClipRow {
     pub network_runs: Option<usize>,
     /// Flicker of each frame.
     pub flicker_of_frames: Vec<Option<f64>>,
+    /// Whether the network had to see each frame; empty for those without one.
+    pub network_ran: Vec<bool>,
+    /// Share of the picture, 0..=1, whose motion from the last key frame cannot be trusted, of each frame; `None` where
+    /// the temporal filter does not look at motion.
+    pub residual_of_frames: Vec<Option<f64>>,
+    /// Mean a and b, CIE units, of [`ClipReport::still_patch`] in each frame.
+    pub still_patch: Vec<[f32; 2]>,
 }
 
 /// What became of a film.
@@ -173,6 +182,8 @@ pub struct ClipReport {
     pub size: (usize, usize),
     /// Scenes that were cut together.
     pub cuts: usize,
+    /// Left, top and side of the square in which lightness varies least over the longest scene, in samples of `size`.
+    pub still_patch: Option<(usize, usize, usize)>,
     /// Every contestant's figures.
     pub rows: Vec<ClipRow>,
     /// A few frames, with their numbers: what each contestant made of them.
@@ -187,6 +198,8 @@ struct Tally {
     flicker: Flicker,
     consistency: Consistency,
     before: Option<AbMap>,
+    /// Of each frame, the mean colour of every square of the [`Grid`].
+    squares: Vec<Vec<[f32; 2]>>,
 }
 
 impl Tally {
@@ -196,6 +209,8 @@ impl Tally {
         let truth = painted(&exam.thumb, &exam.truth);
         self.scores.push(Score::of(exam, &map, &picture, &truth));
         self.consistency.push(&picture);
+        let grid = Grid::over((map.width, map.height));
+        self.squares.push(grid.colours(&map));
         self.flicker.push(&map, self.before.as_ref().zip(motion));
         self.before = Some(map);
     }
@@ -252,12 +267,16 @@ pub fn judge(
     let (mut strip, mut done, mut cuts) = (Strip::new(film.expected), 0, 0);
     let mut waiting = VecDeque::new();
     let mut last: Option<Plane> = None;
+    let mut stillness = Stillness::default();
     while let Some(chunk) = film.chunk()? {
         let first = usize::from(last.is_none());
         let motions = motions(&chunk, &mut last);
         let maps = field.colour(&chunk)?;
         // The first frame of all has none before it, but no cut either.
         cuts += motions.iter().filter(|motion| motion.is_none()).count() - first;
+        for ((_, exam), motion) in chunk.iter().zip(&motions) {
+            stillness.push(&exam.thumb, motion.is_none());
+        }
         entries.par_iter_mut().try_for_each(|entry| {
             let frames = chunk.iter().zip(&maps[entry.by]);
             frames
@@ -274,12 +293,15 @@ pub fn judge(
     done += settle(&mut entries, &mut waiting, &mut strip, done);
     let truth = entries.last().map(|entry| &entry.tally.flicker.chroma);
     in_colour(path, truth.and_then(|chroma| chroma.value()))?;
+    let grid = Grid::over(film.size);
+    let stillest = stillness.stillest(&grid);
     Ok(ClipReport {
         name: shown(path),
         frames: done,
         size: film.size,
         cuts,
-        rows: rows(&entries),
+        still_patch: stillest.map(|number| grid.square(number)),
+        rows: rows(&entries, stillest),
         strip: strip.frames,
     })
 }
@@ -373,7 +395,8 @@ fn motions(chunk: &[(RgbImage, Exam)], last: &mut Option<Plane>) -> Vec<Option<M
     missing.into_iter().chain(found).collect()
 }
 
-fn rows(entries: &[Entry]) -> Vec<ClipRow> {
+/// Figures of every entry; `stillest` is the number of the stillest square.
+fn rows(entries: &[Entry], stillest: Option<usize>) -> Vec<ClipRow> {
     let Some(Entry { tally: truth, .. }) = entries.last() else {
         return Vec::new();
     };
@@ -386,14 +409,19 @@ fn rows(entries: &[Entry]) -> Vec<ClipRow> {
                    ..
                }: &Entry| {
         let (flicker, cdc) = (tally.flicker.value(), tally.consistency.value());
+        let network_ran = if *network { line.network_ran() } else { &[] };
+        let patch = |squares: &Vec<[f32; 2]>| stillest.map(|number| squares[number]);
         ClipRow {
             row: Row::of(name, &tally.scores, &truth.scores),
             flicker,
             flicker_over_truth: over(flicker, truth.flicker.value()),
             cdc,
             cdc_over_truth: over(cdc, truth.consistency.value()),
-            network_runs: network.then(|| line.runs()),
+            network_runs: network.then(|| network_ran.iter().filter(|ran| **ran).count()),
             flicker_of_frames: tally.flicker.series(),
+            network_ran: network_ran.to_vec(),
+            residual_of_frames: line.residual().to_vec(),
+            still_patch: tally.squares.iter().filter_map(patch).collect(),
         }
     };
     entries.iter().map(row).collect()

@@ -17,7 +17,8 @@ pub struct Line {
     waiting: VecDeque<AbMap>,
     ready: VecDeque<AbMap>,
     came: u64,
-    runs: usize,
+    network_ran: Vec<bool>,
+    residual: Vec<Option<f64>>,
 }
 
 impl Line {
@@ -29,7 +30,8 @@ impl Line {
             waiting: VecDeque::new(),
             ready: VecDeque::new(),
             came: 0,
-            runs: 0,
+            network_ran: Vec::new(),
+            residual: Vec::new(),
         }
     }
 
@@ -66,7 +68,9 @@ impl Line {
         let Some(map) = self.waiting.pop_front() else {
             return Err(Error::internal("eval", "a plan without a frame"));
         };
-        self.runs += usize::from(key);
+        self.network_ran.push(key);
+        let lost = motion.as_ref().map(|motion| motion.way.lost());
+        self.residual.push(lost.map(f64::from));
         let index = self.came - self.waiting.len() as u64 - 1;
         let frame = Decoded {
             index,
@@ -96,8 +100,14 @@ impl Line {
         self.ready.pop_front()
     }
 
-    /// Key frames so far: times that the network had to run.
-    pub fn runs(&self) -> usize {
-        self.runs
+    /// Of every frame planned so far, whether it is a key frame: whether the network had to run.
+    pub fn network_ran(&self) -> &[bool] {
+        &self.network_ran
+    }
+
+    /// Of every frame planned so far, the share of the picture, 0..=1, whose motion from the last key frame cannot be
+    /// trusted; `None` where nobody plans.
+    pub fn residual(&self) -> &[Option<f64>] {
+        &self.residual
     }
 }

@@ -19,6 +19,7 @@ pub mod page;
 pub mod pictures;
 pub mod report;
 mod setting;
+mod still;
 
 pub use contest::{EvalOptions, run};
 pub use marks::Marks;
