@@ -741,7 +741,12 @@ fn a_film_is_judged_frame_by_frame_and_over_time() {
     assert_eq!(truth.flicker_of_frames.len(), 8);
     assert!(grey.network_ran.is_empty() && grey.residual_of_frames == [None; 8]);
     let page = page(&report, &options, &mut |_, _, _| ()).unwrap();
-    assert!(page.contains("<svg") && page.contains("class=\"line c0\""));
+    for chart in ["flicker of each frame", "chroma of the stillest patch"] {
+        assert!(page.contains(&format!("<figcaption>{chart}")), "{chart}");
+    }
+    // Every frame by itself: the constant, which counts as a model, runs on each; nobody looks at motion.
+    assert!(page.contains("<figcaption>frames that the network saw"));
+    assert!(!page.contains("<figcaption>residual"));
 }
 
 #[test]
@@ -1064,11 +1069,12 @@ fn a_film_is_steadier_by_motion_and_needs_the_network_less_often() {
         "film.mkv",
         "-f lavfi -i testsrc2=s=480x360:r=25:d=1,trim=end_frame=1,loop=24:1,crop=320:240:3*n:n -pix_fmt yuv420p -c:v ffv1",
     );
-    let report = compare(&EvalOptions {
+    let options_of_three = EvalOptions {
         temporal: ["off", "smooth", "motion"].map(String::from).to_vec(),
         frames: 24,
         ..options(&[&film], &[net::DEFAULT_MODEL])
-    });
+    };
+    let report = compare(&options_of_three);
     let rows = &report.clips[0].rows;
     let names: Vec<&str> = rows.iter().map(|row| row.row.name.as_str()).collect();
     assert_eq!(
@@ -1116,6 +1122,8 @@ fn a_film_is_steadier_by_motion_and_needs_the_network_less_often() {
     }
     // The same frames, in the same order: the error does not grow much.
     assert!(rows[2].row.ciede2000 < rows[0].row.ciede2000 + 0.3);
+    let page = page(&report, &options_of_three, &mut |_, _, _| ()).unwrap();
+    assert_eq!(page.matches("<figure class=\"chart\">").count(), 4);
     let wrong = EvalOptions {
         temporal: vec!["none".into()],
         ..options(&[&film], &["gray"])

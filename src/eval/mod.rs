@@ -6,6 +6,7 @@
 //! films have, colour over time; [`calibrate`] chooses how a model's colours are decoded.
 
 pub mod calibrate;
+mod chart;
 mod classes;
 pub mod clip;
 pub mod contest;

@@ -1,5 +1,5 @@
-//! The report as one page: figures, pictures sorted by error, films as strips with their flicker over time. One file
-//! without anything outside of it; readable on a small screen and in the dark.
+//! The report as one page: figures, pictures sorted by error, films as strips with charts over time. One file without
+//! anything outside of it; readable on a small screen and in the dark.
 
 use std::fmt::Write as _;
 
@@ -8,6 +8,7 @@ use image::{RgbImage, codecs::jpeg::JpegEncoder};
 
 use super::{
     EvalOptions, Exam,
+    chart::{self, Series},
     clip::{ClipReport, ClipRow},
     contest::{Field, Tell, labels},
     enlarged, painted,
@@ -78,12 +79,13 @@ pub fn page(report: &Report, options: &EvalOptions, tell: &mut Tell) -> Result<S
     Ok(page)
 }
 
-/// Writing to a string cannot fail.
-fn write(page: &mut String, words: std::fmt::Arguments) {
+/// Writes to the page: writing to a string cannot fail.
+pub(super) fn write(page: &mut String, words: std::fmt::Arguments) {
     page.write_fmt(words).unwrap_or_default();
 }
 
-fn escaped(words: &str) -> String {
+/// Words as HTML has them.
+pub(super) fn escaped(words: &str) -> String {
     let safe = [
         ('&', "&amp;"),
         ('<', "&lt;"),
@@ -260,7 +262,7 @@ fn shot(page: &mut String, picture: &RgbImage, caption: &str) -> Result<()> {
     Ok(())
 }
 
-/// A film: its figures, flicker over time, a few frames.
+/// A film: its figures, charts over time, a few frames.
 fn film(page: &mut String, clip: &ClipReport) -> Result<()> {
     write(
         page,
@@ -277,8 +279,10 @@ fn film(page: &mut String, clip: &ClipReport) -> Result<()> {
     table(page, CLIP_COLUMNS, clip.rows.iter().map(row));
     page.push_str("<p class=\"note\">Flicker: mean change of colour along the motion of the picture, \
      divided by the mean chroma; the next column is what it has over the truth\u{2019}s, less is better, \
-     but only at equal CF. CDC likewise: it rewards grey, so never aim at it.</p>");
-    curves(page, clip);
+     but only at equal CF. CDC likewise: it rewards grey, so never aim at it. The stillest patch is where lightness \
+     changes least over the longest scene, and colour should not either; residual is the share of the picture whose \
+     motion from the last frame that the network saw cannot be trusted.</p>");
+    charts(page, clip);
     for (number, pictures) in &clip.strip {
         page.push_str("<section><div class=\"row\">");
         for (picture, row) in pictures.iter().zip(&clip.rows) {
@@ -292,65 +296,29 @@ fn film(page: &mut String, clip: &ClipReport) -> Result<()> {
     Ok(())
 }
 
-const CHART: (f64, f64) = (720., 180.);
+/// What every contestant had and did over time.
+fn charts(page: &mut String, clip: &ClipReport) {
+    let flicker = of_rows(clip, |row| row.flicker_of_frames.clone());
+    chart::curves(page, "flicker of each frame", &flicker);
+    if let Some((left, top, side)) = clip.still_patch {
+        let what = format!("chroma of the stillest patch, {side} \u{d7} {side} at {left}, {top}");
+        chart::curves(page, &what, &of_rows(clip, chroma_of_patch));
+    }
+    let residual = of_rows(clip, |row| row.residual_of_frames.clone());
+    chart::curves(page, "residual of each frame", &residual);
+    let runs = of_rows(clip, |row| row.network_ran.clone());
+    chart::strokes(page, "frames that the network saw", &runs);
+}
 
-/// Flicker over time, a line for each contestant that has any.
-fn curves(page: &mut String, clip: &ClipReport) {
-    let values = clip
-        .rows
-        .iter()
-        .flat_map(|row| row.flicker_of_frames.iter().flatten());
-    let most = values.copied().fold(0., f64::max);
-    if most <= 0. {
-        return;
-    }
-    let (width, height) = CHART;
-    write(
-        page,
-        format_args!(
-            "<figure class=\"chart\"><svg viewBox=\"-44 -8 {} {}\" role=\"img\" aria-label=\"flicker \
-             of each frame\"><path class=\"axis\" d=\"M0 0V{height}H{width}\"/><text x=\"-6\" y=\"4\">{most:.2}\
-             </text><text x=\"-6\" y=\"{height}\">0</text><text x=\"{width}\" y=\"{}\">frame {}</text>",
-            width + 52.,
-            height + 32.,
-            height + 16.,
-            clip.frames
-        ),
-    );
-    let with = |row: &&ClipRow| row.flicker_of_frames.iter().any(|v| v.unwrap_or(0.) > 0.);
-    let mut legend = String::new();
-    for (colour, row) in clip.rows.iter().filter(with).enumerate() {
-        let x = |i: usize| i as f64 / (clip.frames.max(2) - 1) as f64 * width;
-        let mut path = String::new();
-        let mut pen = 'M';
-        for (i, value) in row.flicker_of_frames.iter().enumerate() {
-            match value {
-                None => pen = 'M',
-                Some(v) => {
-                    write(
-                        &mut path,
-                        format_args!("{pen}{:.1} {:.1}", x(i), height * (1. - v / most)),
-                    );
-                    pen = 'L';
-                }
-            }
-        }
-        write(
-            page,
-            format_args!("<path class=\"line c{colour}\" d=\"{path}\"/>"),
-        );
-        write(
-            &mut legend,
-            format_args!(
-                "<span class=\"c{colour}\">\u{25a0}</span> {} ",
-                escaped(&row.row.name)
-            ),
-        );
-    }
-    write(
-        page,
-        format_args!("</svg><figcaption>flicker of each frame: {legend}</figcaption></figure>"),
-    );
+fn of_rows<T>(clip: &ClipReport, series: impl Fn(&ClipRow) -> Vec<T>) -> Vec<Series<'_, T>> {
+    let rows = clip.rows.iter();
+    rows.map(|row| (row.row.name.as_str(), series(row)))
+        .collect()
+}
+
+fn chroma_of_patch(row: &ClipRow) -> Vec<Option<f64>> {
+    let chroma = |[a, b]: &[f32; 2]| Some(f64::from(a.hypot(*b)));
+    row.still_patch.iter().map(chroma).collect()
 }
 
 fn skipped(page: &mut String, report: &Report) {
