@@ -224,11 +224,11 @@ fn paint_pictures(folder: &Path, count: u32, side: u32) {
 /// Trains by a recipe with nothing held out; gives PSNR_ab on the pictures that it learnt from.
 fn learnt_by_heart(folder: &Path, arch: &str, settings: &[&str]) -> f64 {
     let mut all = config::recipe("pix2pix").unwrap();
-    // The recipe's depth is that of a U-Net at 256 px, two less at 64; L1 is for heads that regress; the way in which
+    // The recipe's depth is that of a U-Net at 256 px, two less at 64, and dropout is there against learning by heart; L1 is for heads that regress; the way in which
     // the recipe draws weights is for networks whose every layer has a norm.
     // Heads at a quarter of the size need twice as much of it for the discriminator's 70 px.
     let (network, draw, size) = match arch {
-        "unet" | "encoder-decoder" => (r#"{"depth":6}"#, "normal", 64),
+        "unet" | "encoder-decoder" => (r#"{"depth":6,"dropout":0}"#, "normal", 64),
         "squeeze" | "lite" => (r#"{"head":"regression"}"#, "own", 128),
         _ => ("{}", "normal", 64),
     };
@@ -270,6 +270,7 @@ fn every_generator_learns_eight_pictures_by_heart() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("photos")).unwrap();
     paint_pictures(&folder.path().join("photos"), 8, 160);
+    let mut short = Vec::new();
     for arch in ARCHS {
         let since = Instant::now();
         let steps = format!("steps={STEPS_BY_HEART}");
@@ -279,8 +280,11 @@ fn every_generator_learns_eight_pictures_by_heart() {
             arch.name,
             since.elapsed().as_secs_f64()
         );
-        assert!(psnr > 35., "{}", arch.name);
+        if psnr <= 35. {
+            short.push(arch.name);
+        }
     }
+    assert!(short.is_empty(), "{short:?}");
 }
 
 /// Steps of the recipe pix2pix, one picture each, in which eight pictures are learnt by heart.
