@@ -332,6 +332,7 @@ fn a_classifying_model_from_a_file_makes_the_same_pictures_on_every_engine() {
     let decoding = Decoding {
         k: 0.7,
         temperature: 0.5,
+        calm: 2,
     };
     let header = Header {
         arch: kind.arch.name.into(),

@@ -823,6 +823,7 @@ const WIDE: Limits = Limits {
     min_colourfulness: 0.,
     max_colourfulness: 10.,
     max_k: 1.,
+    min_calm: 0,
 };
 
 /// Calibrates; also how many photographs the network was run on.

@@ -836,6 +836,7 @@ fn bundled_models_say_what_they_are() {
 const DECODING: Decoding = Decoding {
     k: 0.25,
     temperature: 0.5,
+    calm: 1,
 };
 
 /// Two looks that are not alike.
@@ -889,7 +890,7 @@ fn every_generator_comes_back_from_its_file() {
             ),
             true => assert!(
                 said.contains("classification")
-                    && said.contains("k 0.25, temperature 0.5, gain 1.5"),
+                    && said.contains("k 0.25, temperature 0.5, calm 1, gain 1.5"),
                 "{said}"
             ),
         }

@@ -150,6 +150,7 @@ impl Case {
                 let decoding = Decoding {
                     k: self.k,
                     temperature: self.temperature,
+                    calm: 0,
                 };
                 let each = 1. / 81.;
                 let prior = sine("prior", &[81], 0.8 * each, each);

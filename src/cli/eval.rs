@@ -82,8 +82,8 @@ pub struct EvalArgs {
     /// Write a film of grey beside the first model's colours, of the one film that is judged, whole
     #[arg(long, value_name = "FILM", conflicts_with = "calibrate")]
     compare: Option<OsString>,
-    /// Choose how the model's colours are decoded (prior correction k and temperature T of a classification, and
-    /// gain), on the validation part: faithful is what has the least CIEDE2000, vivid what has the least SFD (without
+    /// Choose how the model's colours are decoded (prior correction k, temperature T and calm of a
+    /// classification, and gain), on the validation part: faithful is what has the least CIEDE2000, vivid what has the least SFD (without
     /// --features: the least CIEDE2000) within the limits
     #[arg(long)]
     calibrate: bool,
@@ -113,6 +113,14 @@ pub struct EvalArgs {
     /// old films show as red blotches
     #[arg(long, value_name = "K", default_value_t = 0.2, requires = "calibrate")]
     max_k: f32,
+    /// With --calibrate: least calm of vivid; where the network is in doubt of a colour, more makes it weaker
+    #[arg(
+        long,
+        value_name = "TIMES",
+        default_value_t = 1,
+        requires = "calibrate"
+    )]
+    min_calm: u8,
 }
 
 impl EvalArgs {
@@ -226,6 +234,7 @@ impl EvalArgs {
             min_colourfulness: self.min_cf,
             max_colourfulness: self.max_cf,
             max_k: self.max_k,
+            min_calm: self.min_calm,
         };
         let mut counter = ui.counter();
         let found = calibrate::run(options, &limits, &mut |what, done, of| {

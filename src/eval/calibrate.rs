@@ -60,6 +60,8 @@ pub struct Limits {
     /// Largest prior correction of a classification. The figures like more, but where a network is in doubt, as it is in
     /// old films more than in photographs, it turns doubt into rare colours: red blotches.
     pub max_k: f32,
+    /// Least calm of a classification, for the same reason.
+    pub min_calm: u8,
 }
 
 impl Default for Limits {
@@ -69,22 +71,23 @@ impl Default for Limits {
             min_colourfulness: 0.8,
             max_colourfulness: 1.,
             max_k: 0.2,
+            min_calm: 1,
         }
     }
 }
 
 impl Limits {
-    /// How far a setting and its figures are beyond them, 0 within: in CIEDE2000, and ten times in k and in parts of the
-    /// truth's colourfulness.
+    /// How far a setting and its figures are beyond them, 0 within: in CIEDE2000, and ten times in k, in calm and in parts
+    /// of the truth's colourfulness.
     fn excess(&self, setting: &Setting, figures: &Figures, max_ciede2000: f64) -> f64 {
         let ratio = figures.colourfulness / figures.true_colourfulness;
         let (least, most) = (self.min_colourfulness, self.max_colourfulness);
         let colourfulness = (least - ratio).max(0.) + (ratio - most).max(0.);
-        let k = setting
-            .decoding
-            .map_or(0., |decoding| decoding.k - self.max_k);
-        let k = f64::from(k.max(0.));
-        (figures.ciede2000 - max_ciede2000).max(0.) + 10. * (colourfulness + k)
+        let doubt = setting.decoding.map_or(0., |Decoding { k, calm, .. }| {
+            (k - self.max_k).max(0.) + f32::from(self.min_calm.saturating_sub(calm))
+        });
+        let doubt = f64::from(doubt);
+        (figures.ciede2000 - max_ciede2000).max(0.) + 10. * (colourfulness + doubt)
     }
 }
 
@@ -426,7 +429,7 @@ impl Calibration {
         });
         Err(Error::Usage(format!(
             "no setting of {} keeps CIEDE2000 at most {:.3} and colourfulness {least} to {most} of the truth's{nearest}: \
-             loosen --max-de00, --min-cf, --max-cf or --max-k",
+             loosen --max-de00, --min-cf, --max-cf, --max-k or --min-calm",
             self.axes(),
             self.max_ciede2000
         )))
@@ -435,7 +438,7 @@ impl Calibration {
     /// The numbers that a setting has.
     fn axes(&self) -> &'static str {
         match self.classes {
-            Some(_) => "k, T and gain",
+            Some(_) => "k, T, calm and gain",
             None => "gain",
         }
     }
@@ -481,7 +484,7 @@ impl fmt::Display for Calibration {
         }
         writeln!(
             f,
-            "    k     T  gain  CIEDE2000   PSNR_ab       CF  /truth's       SFD   /grey's"
+            "    k     T  calm  gain  CIEDE2000   PSNR_ab       CF  /truth's       SFD   /grey's"
         )?;
         for (i, t) in self.trials.iter().enumerate() {
             let word = match t.within {
@@ -494,9 +497,10 @@ impl fmt::Display for Calibration {
             let number = |of: fn(Decoding) -> f32| figure(decoding.map(of).map(f64::from), 2);
             writeln!(
                 f,
-                "{:>5} {:>5} {:5.2}  {:9.3}  {:8.3}  {:7.2}  {:8.3}  {:>8}  {:>8}{word}",
+                "{:>5} {:>5} {:>5} {:5.2}  {:9.3}  {:8.3}  {:7.2}  {:8.3}  {:>8}  {:>8}{word}",
                 number(|d| d.k),
                 number(|d| d.temperature),
+                decoding.map_or("-".into(), |d| d.calm.to_string()),
                 t.setting.gain,
                 t.figures.ciede2000,
                 t.figures.psnr_ab,

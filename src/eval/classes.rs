@@ -86,7 +86,7 @@ impl Classes {
     /// What makes colours of logits.
     pub fn palette(&self, decoding: &Decoding) -> Palette {
         let offset = decoding.offset(&self.prior);
-        Palette::new(&self.bins, &offset, decoding.temperature)
+        Palette::new(&self.bins, &offset, decoding)
     }
 }
 

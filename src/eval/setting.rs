@@ -28,21 +28,27 @@ impl Setting {
 
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        if let Some(Decoding { k, temperature }) = self.decoding {
-            write!(f, "k {k}, T {temperature}, ")?;
+        if let Some(Decoding {
+            k,
+            temperature,
+            calm,
+        }) = self.decoding
+        {
+            write!(f, "k {k}, T {temperature}, calm {calm}, ")?;
         }
         write!(f, "gain {}", self.gain)
     }
 }
 
-/// A place in a grid: the numbers of its k, T and gain.
-pub type Point = [usize; 3];
+/// A place in a grid: the numbers of its k, T, calm and gain.
+pub type Point = [usize; 4];
 
 /// The values that are tried of each number.
 #[derive(Clone, Copy, Debug)]
 pub struct Grid {
     k: &'static [f32],
     temperature: &'static [f32],
+    calm: &'static [u8],
     gain: &'static [f32],
     /// Of how many values one is tried at first.
     stride: usize,
@@ -51,9 +57,10 @@ pub struct Grid {
 impl Grid {
     /// Of a network that chooses bins.
     pub const CLASSIFICATION: Self = Self {
-        k: &[0., 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7],
+        k: &[0., 0.1, 0.2, 0.3, 0.4, 0.5],
         temperature: &[0.25, 0.38, 0.5, 0.7, 1.],
-        gain: &[1., 1.1, 1.2, 1.3, 1.4, 1.5],
+        calm: &[0, 1, 2],
+        gain: &[1., 1.2, 1.4, 1.6, 1.8, 2., 2.2, 2.4, 2.6],
         stride: 2,
     };
 
@@ -61,15 +68,22 @@ impl Grid {
     pub const REGRESSION: Self = Self {
         k: &[],
         temperature: &[],
+        calm: &[],
         gain: &[1., 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 2.],
         stride: 1,
     };
 
     /// The setting at a place.
-    pub fn at(&self, [k, temperature, gain]: Point) -> Setting {
-        let both = self.k.get(k).zip(self.temperature.get(temperature));
+    pub fn at(&self, [k, temperature, calm, gain]: Point) -> Setting {
+        let decoding = || {
+            Some(Decoding {
+                k: *self.k.get(k)?,
+                temperature: *self.temperature.get(temperature)?,
+                calm: *self.calm.get(calm)?,
+            })
+        };
         Setting {
-            decoding: both.map(|(&k, &temperature)| Decoding { k, temperature }),
+            decoding: decoding(),
             gain: self.gain[gain],
         }
     }
@@ -86,9 +100,15 @@ impl Grid {
 
     /// The places whose every number is `wanted` on its axis.
     fn points(&self, wanted: impl Fn(usize, usize) -> bool) -> BTreeSet<Point> {
-        let mut points = BTreeSet::from([[0; 3]]);
-        for (axis, values) in [self.k, self.temperature, self.gain].iter().enumerate() {
-            let numbers = (0..values.len().max(1)).filter(|at| wanted(axis, *at));
+        let mut points = BTreeSet::from([[0; 4]]);
+        let counts = [
+            self.k.len(),
+            self.temperature.len(),
+            self.calm.len(),
+            self.gain.len(),
+        ];
+        for (axis, count) in counts.into_iter().enumerate() {
+            let numbers = (0..count.max(1)).filter(|at| wanted(axis, *at));
             let numbers: Vec<usize> = numbers.collect();
             let spread = |mut point: Point| {
                 numbers.clone().into_iter().map(move |at| {
@@ -109,7 +129,7 @@ mod tests {
     #[test]
     fn a_search_can_reach_every_setting() {
         for (grid, count, first) in [
-            (Grid::CLASSIFICATION, 8 * 5 * 6, 4 * 3 * 3),
+            (Grid::CLASSIFICATION, 6 * 5 * 3 * 9, 3 * 3 * 2 * 5),
             (Grid::REGRESSION, 11, 11),
         ] {
             let mut reached = grid.coarse();
@@ -121,10 +141,10 @@ mod tests {
             }
             assert_eq!(reached.len(), count);
         }
-        assert_eq!(Grid::CLASSIFICATION.around([3, 2, 2]).len(), 27);
-        assert_eq!(Grid::CLASSIFICATION.around([0, 0, 0]).len(), 8);
-        let words = Grid::CLASSIFICATION.at([4, 1, 2]).to_string();
-        assert_eq!(words, "k 0.4, T 0.38, gain 1.2");
-        assert_eq!(Grid::REGRESSION.at([0, 0, 3]).to_string(), "gain 1.3");
+        assert_eq!(Grid::CLASSIFICATION.around([3, 2, 1, 2]).len(), 81);
+        assert_eq!(Grid::CLASSIFICATION.around([0; 4]).len(), 16);
+        let words = Grid::CLASSIFICATION.at([4, 1, 2, 1]).to_string();
+        assert_eq!(words, "k 0.4, T 0.38, calm 2, gain 1.2");
+        assert_eq!(Grid::REGRESSION.at([0, 0, 0, 3]).to_string(), "gain 1.3");
     }
 }

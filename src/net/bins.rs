@@ -37,7 +37,14 @@ pub struct Decoding {
     pub k: f32,
     /// Temperature: 1 gives the mean colour, towards 0 the likeliest bin.
     pub temperature: f32,
+    /// How many times the chroma is multiplied by its certainty: the length of the mean colour over the root mean square
+    /// chroma, both as the logits have them, 0 (any hue, or none, is as likely) to 1 (one colour only). A low temperature
+    /// alone makes a strong colour of a small lead, and blotches where leads change.
+    pub calm: u8,
 }
+
+/// The most that makes sense: after that all but the surest is grey.
+const CALMEST: u8 = 4;
 
 impl Default for Decoding {
     /// Lively without being loud; what suits a model is chosen on validation photographs.
@@ -45,6 +52,7 @@ impl Default for Decoding {
         Self {
             k: 0.4,
             temperature: 0.38,
+            calm: 0,
         }
     }
 }
@@ -53,15 +61,16 @@ impl Decoding {
     /// Whether these are numbers to decode with.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the temperature is not above 0 or k is not within 0..1.
+    /// [`Error::Usage`] where the temperature is not above 0, k is not within 0..1 or calm above 4.
     pub fn check(&self) -> Result<()> {
         let fits = self.temperature > 0. && self.temperature.is_finite();
-        if fits && (0. ..=1.).contains(&self.k) {
+        if fits && (0. ..=1.).contains(&self.k) && self.calm <= CALMEST {
             return Ok(());
         }
         Err(Error::Usage(format!(
-            "decoding with k {} and temperature {}: k must be within 0..1, the temperature must be above 0",
-            self.k, self.temperature
+            "decoding with k {}, temperature {} and calm {}: k must be within 0..1, the temperature must be above 0, \
+             calm at most {CALMEST}",
+            self.k, self.temperature, self.calm
         )))
     }
 
@@ -258,18 +267,25 @@ mod tests {
         let offset = Decoding {
             k: 0.5,
             temperature: 1.,
+            calm: 0,
         }
         .offset(&[0., 1.]);
         assert!(offset[0] < -6. && offset[0].is_finite());
         assert_eq!(offset[1], 0.);
-        for (k, temperature) in [
-            (0.4, 0.),
-            (0.4, -1.),
-            (0.4, f32::NAN),
-            (2., 1.),
-            (f32::NAN, 1.),
+        for (k, temperature, calm) in [
+            (0.4, 0., 0),
+            (0.4, -1., 0),
+            (0.4, f32::NAN, 0),
+            (2., 1., 0),
+            (f32::NAN, 1., 0),
+            (0.4, 1., 5),
         ] {
-            assert!(Decoding { k, temperature }.check().is_err());
+            let decoding = Decoding {
+                k,
+                temperature,
+                calm,
+            };
+            assert!(decoding.check().is_err());
         }
         assert!(Decoding::default().check().is_ok());
     }

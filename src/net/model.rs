@@ -236,9 +236,13 @@ impl fmt::Display for ModelInfo {
         )?;
         for look in Look::ALL {
             let Setting { decoding, gain } = self.looks.unwrap_or_default().of(look);
-            let Decoding { k, temperature } = decoding;
+            let Decoding {
+                k,
+                temperature,
+                calm,
+            } = decoding;
             let bins = match self.head == Head::Classification.to_string() {
-                true => format!("prior correction k {k}, temperature {temperature}, "),
+                true => format!("prior correction k {k}, temperature {temperature}, calm {calm}, "),
                 false => String::new(),
             };
             writeln!(f, "  {look}: {bins}gain {gain}")?;

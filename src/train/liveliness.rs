@@ -31,6 +31,7 @@ fn rung(number: u8, classes: bool) -> Setting {
             decoding: Decoding {
                 k: 0.6 * share,
                 temperature: 0.38,
+                ..still.decoding
             },
             ..still
         },

@@ -396,6 +396,7 @@ fn loader_options(config: &Config) -> LoaderOptions {
 const LOOKED_AT: Decoding = Decoding {
     k: 0.,
     temperature: 0.38,
+    calm: 0,
 };
 
 /// A run under way.

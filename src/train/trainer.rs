@@ -47,6 +47,7 @@ const SLOW_BF16: &str =
 const LEARNING: Decoding = Decoding {
     k: 0.,
     temperature: 1.,
+    calm: 0,
 };
 
 /// Generator, discriminator and their optimisers.

@@ -464,7 +464,7 @@ impl<'a> Compiler<'a> {
         let mut bins = self.parameter(name, "bins")?;
         bins.iter_mut().for_each(|v| *v /= AB_SCALE);
         let offset = decoding.offset(&self.parameter(name, "prior")?);
-        Ok(Palette::new(&bins, &offset, decoding.temperature))
+        Ok(Palette::new(&bins, &offset, decoding))
     }
 
     fn parameter(&self, name: &str, what: &str) -> Result<Vec<f32>> {

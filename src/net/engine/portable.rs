@@ -7,7 +7,7 @@ use super::ops::{Geometry, Statistics};
 use crate::{
     color::AB_SCALE,
     net::{
-        bins::{NEIGHBOURS, SIGMA},
+        bins::{Decoding, NEIGHBOURS, SIGMA},
         graph::{Act, Window},
     },
 };
@@ -310,10 +310,25 @@ fn annealed(z: &Tensor, offset: &Tensor, temperature: f32) -> Result<Tensor> {
 }
 
 /// As [`super::ops::Decode`], with bins in network units.
-pub fn decode(z: &Tensor, bins: &Tensor, offset: &Tensor, temperature: f32) -> Result<Tensor> {
+pub fn decode(z: &Tensor, bins: &Tensor, offset: &Tensor, decoding: &Decoding) -> Result<Tensor> {
     let (n, h, w, _) = z.dims4()?;
-    let ab = annealed(z, offset, temperature)?.matmul(&bins.to_dtype(z.dtype())?)?;
+    let bins = bins.to_dtype(z.dtype())?;
+    let mut ab = annealed(z, offset, decoding.temperature)?.matmul(&bins)?;
+    if decoding.calm > 0 {
+        let certainty = certainty(z, &bins)?;
+        for _ in 0..decoding.calm {
+            ab = ab.broadcast_mul(&certainty)?;
+        }
+    }
     ab.reshape((n, h, w, 2))
+}
+
+/// The length of the mean colour over the root mean square chroma, `[pixels, 1]`.
+fn certainty(z: &Tensor, bins: &Tensor) -> Result<Tensor> {
+    let shares = softmax(&rows(z)?)?;
+    let length = shares.matmul(bins)?.sqr()?.sum_keepdim(1)?;
+    let squares = shares.matmul(&bins.sqr()?.sum_keepdim(1)?)?;
+    (length / squares)?.sqrt()?.minimum(1f64)
 }
 
 /// As the gradient of [`super::ops::Decode`].

@@ -5,7 +5,7 @@
 
 use pulp::{Arch, NullaryFnOnce};
 
-use crate::net::bins::{self, NEIGHBOURS};
+use crate::net::bins::{self, Decoding, NEIGHBOURS};
 
 /// Numbers worked on side by side.
 const LANES: usize = 16;
@@ -75,13 +75,21 @@ pub struct Palette {
     b: Vec<f32>,
     /// What is taken off the logits, divided by the temperature; likewise.
     offset: Vec<f32>,
+    /// The bins' squared chroma, likewise.
+    squares: Vec<f32>,
     /// 1 / temperature.
     sharpness: f32,
+    /// How many times the chroma is multiplied by its certainty.
+    calm: u8,
 }
 
 impl Palette {
-    /// Of `bins`, a and b one after the other, in the units that the colour is wanted in.
-    pub fn new(bins: &[f32], offset: &[f32], temperature: f32) -> Self {
+    /// Of `bins`, a and b one after the other, in the units that the colour is wanted in; `offset` is what `decoding` takes
+    /// off the logits.
+    pub fn new(bins: &[f32], offset: &[f32], decoding: &Decoding) -> Self {
+        let Decoding {
+            temperature, calm, ..
+        } = *decoding;
         let room = padded(offset.len());
         let plane = |values: &mut dyn Iterator<Item = f32>| {
             let mut plane: Vec<f32> = values.collect();
@@ -93,7 +101,9 @@ impl Palette {
             a: plane(&mut bins.iter().step_by(2).copied()),
             b: plane(&mut bins.iter().skip(1).step_by(2).copied()),
             offset: plane(&mut offset.iter().map(|v| v / temperature)),
+            squares: plane(&mut bins.chunks(2).map(|ab| ab[0] * ab[0] + ab[1] * ab[1])),
             sharpness: 1. / temperature,
+            calm,
         }
     }
 
@@ -187,18 +197,42 @@ fn softmax(z: &[f32], palette: &Palette, row: &mut [f32]) -> (f32, [f32; 2]) {
     (sum, [a / sum, b / sum])
 }
 
+/// How sure the logits of one pixel are of a colour: the length of their mean colour over the root mean square chroma.
+#[inline(always)]
+fn certainty(z: &[f32], palette: &Palette, row: &mut [f32]) -> f32 {
+    fill(row, z);
+    let most = largest(row);
+    let sum = exponentials(row, most);
+    let (a, b, squares) = (
+        dot(row, &palette.a),
+        dot(row, &palette.b),
+        dot(row, &palette.squares),
+    );
+    let share = (a * a + b * b) / (sum * squares);
+    // Where no bin with a colour is likely at all.
+    if share < 1. { share.sqrt() } else { 1. }
+}
+
 wide! {
-    /// The mean colour of each pixel's softmax: logits `[pixels, Q]` to `[pixels, 2]`. `room` holds [`padded`] numbers.
+    /// The colour of each pixel's softmax, its mean, calmed: logits `[pixels, Q]` to `[pixels, 2]`. `room` holds
+    /// [`padded`] numbers.
     pub fn decode<'a>(z: &'a [f32], palette: &'a Palette, room: &'a mut [f32], ab: &'a mut [f32]) -> () {
         let row = &mut room[..padded(palette.count)];
         for (z, ab) in z.chunks_exact(palette.count).zip(ab.chunks_exact_mut(2)) {
-            ab.copy_from_slice(&softmax(z, palette, row).1);
+            let [mut a, mut b] = softmax(z, palette, row).1;
+            if palette.calm > 0 {
+                let certainty = certainty(z, palette, row);
+                for _ in 0..palette.calm {
+                    (a, b) = (a * certainty, b * certainty);
+                }
+            }
+            ab.copy_from_slice(&[a, b]);
         }
     }
 }
 
 wide! {
-    /// Gradient of [`decode`] with respect to the logits: with the softmax s, `s_q / T * <grad, bin_q - mean>`.
+    /// Gradient of [`decode`] without calm with respect to the logits: with the softmax s, `s_q / T * <grad, bin_q - mean>`.
     pub fn decode_grad<'a>(z: &'a [f32], grad: &'a [f32], palette: &'a Palette) -> Vec<f32> {
         let mut row = vec![0.; padded(palette.count)];
         let mut dz = Vec::with_capacity(z.len());
@@ -284,6 +318,37 @@ wide! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn doubt_makes_colours_weaker() {
+        let decoded = |bins: &[f32], logits: &[f32], calm: u8| {
+            let decoding = Decoding {
+                k: 0.,
+                temperature: 0.5,
+                calm,
+            };
+            let palette = Palette::new(bins, &vec![0.; logits.len()], &decoding);
+            let (mut room, mut ab) = (vec![0.; padded(logits.len())], [0.; 2]);
+            decode(logits, &palette, &mut room, &mut ab);
+            ab
+        };
+        let near = |ab: [f32; 2], a: f32, b: f32| (ab[0] - a).hypot(ab[1] - b) < 1e-4;
+        // At right angles, as likely as the other: a mean of 5, 5 where every colour has a chroma of 10.
+        let crossed = [10., 0., 0., 10.];
+        for (calm, share) in [(0, 1.), (1, 0.5f32.sqrt()), (2, 0.5)] {
+            assert!(near(
+                decoded(&crossed, &[1., 1.], calm),
+                5. * share,
+                5. * share
+            ));
+        }
+        // Grey or a colour: certain of the hue, not of the chroma.
+        let grey = [10., 0., 0., 0.];
+        assert!(near(decoded(&grey, &[0., 0.], 2), 2.5, 0.));
+        // One colour only, and none at all.
+        assert!(near(decoded(&crossed, &[80., 0.], 4), 10., 0.));
+        assert!(near(decoded(&[0., 0.], &[3.], 1), 0., 0.));
+    }
 
     #[test]
     fn the_exponential_is_one_to_a_millionth() {

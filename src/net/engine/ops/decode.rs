@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// The annealed mean (Zhang et al. 2016, section 2.3) with the bins' frequency taken out: logits `[N, H, W, Q]` to ab
+/// The annealed mean (Zhang et al. 2016, section 2.3) with the bins' frequency taken out, then calmed: logits `[N, H, W, Q]` to ab
 /// `[N, H, W, 2]`, `softmax((z - k log p) / T)` times the bins. Bins and frequencies are constants.
 #[derive(Clone, Debug)]
 pub struct Decode {
@@ -22,7 +22,7 @@ pub struct Decode {
     bins: Tensor,
     /// What is taken off the logits, `[Q]`.
     offset: Tensor,
-    temperature: f32,
+    decoding: Decoding,
 }
 
 impl Decode {
@@ -35,18 +35,14 @@ impl Decode {
         Ok(Self {
             bins: (bins.detach() / f64::from(AB_SCALE))?,
             offset: Tensor::from_vec(offset, bins.dim(0)?, bins.device())?,
-            temperature: decoding.temperature,
+            decoding: *decoding,
         })
     }
 
     /// As the plain loops want it.
     fn palette(&self) -> Result<Palette> {
         let bins = self.bins.flatten_all()?.to_vec1()?;
-        Ok(Palette::new(
-            &bins,
-            &self.offset.to_vec1()?,
-            self.temperature,
-        ))
+        Ok(Palette::new(&bins, &self.offset.to_vec1()?, &self.decoding))
     }
 }
 
@@ -62,13 +58,16 @@ impl Operation for Decode {
     }
 
     fn portable(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        portable::decode(inputs[0], &self.bins, &self.offset, self.temperature)
+        portable::decode(inputs[0], &self.bins, &self.offset, &self.decoding)
     }
 
     fn backward(&self, back: &Back) -> Result<Grads> {
         let Back {
             inputs, grad, run, ..
         } = *back;
+        if self.decoding.calm > 0 {
+            bail!("calmed colours have no gradient here");
+        }
         let dz = run.apply(DecodeGrad(self.clone()), &[&inputs[0].detach(), grad])?;
         Ok(vec![Some(dz)])
     }
@@ -89,7 +88,7 @@ impl Operation for DecodeGrad {
 
     fn portable(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let (z, grad, op) = (inputs[0], inputs[1], &self.0);
-        portable::decode_grad(z, grad, &op.bins, &op.offset, op.temperature)
+        portable::decode_grad(z, grad, &op.bins, &op.offset, op.decoding.temperature)
     }
 
     fn backward(&self, _: &Back) -> Result<Grads> {
