@@ -16,15 +16,15 @@ use crate::{
     color::Grade,
     controls::{Controls, Progress},
     error::{Error, Result},
-    frame::{Decoded, Inferred, Item, Merged, Planned, Steady, Thumb, VideoInfo},
+    frame::{Decoded, Inferred, Item, Merged, Planned, Steady, VideoInfo},
     media::{Merger, Sink, Source, SourceReport, Thumbnailer, Written},
     net::Colorizer,
     stage::{Meter, Receiver, Sender, Stages, edge},
-    temporal::{self, Pace, Plan, TemporalFilter},
+    temporal::{self, Pace, TemporalFilter},
 };
 pub use keep::KeepColor;
 use keep::Keeper;
-use scout::Scout;
+use scout::{Lookout, Scout};
 
 /// How a run colours.
 #[derive(Clone, Debug)]
@@ -118,10 +118,11 @@ pub fn run(
         .map(|size| Thumbnailer::new(&info, size));
     let row = temporal::by_name(&options.temporal)?;
     let interval = options.key_interval.max(1);
-    let scout = row
+    let ahead = row
         .planner(interval, options.pace)
-        .map(|planner| Scout::new(&info, planner));
-    let keeper = Keeper::new(options.keep_color, scout.is_none());
+        .map(|planner| Lookout::new(&info, planner));
+    let keeper = Keeper::new(options.keep_color, ahead.is_none());
+    let scout = Scout::new(ahead, keeper, thumbs);
     let filter = (row.make)(interval, options.pace);
     let budget = Budget::new(options.batch);
 
@@ -134,7 +135,7 @@ pub fn run(
     let (sinks, kept, mut stages) = thread::scope(|scope| {
         let mut stages = Stages::new(scope);
         let a = stages.spawn("decode", || decode(&mut source, to_plan, controls))?;
-        let b = stages.spawn("plan", || plan(decoded, to_infer, thumbs, scout, keeper))?;
+        let b = stages.spawn("plan", || plan(decoded, to_infer, scout))?;
         let c = stages.spawn("infer", || {
             infer(planned, to_steady, colorizer, budget.batch, info.rotation)
         })?;
@@ -178,46 +179,20 @@ fn decode(source: &mut Source, out: Sender<Decoded>, controls: &Controls) -> Res
     controls.check()
 }
 
-/// Decides which frames the network sees, from luma alone: all of them where no scout looks ahead, but for those that
-/// are in colour already.
-fn plan(
-    frames: Receiver<Decoded>,
-    out: Sender<Planned>,
-    mut thumbs: Option<Thumbnailer>,
-    mut scout: Option<Scout>,
-    mut keeper: Keeper,
-) -> Result<()> {
-    let mut send = |frame: Decoded, mut plan: Plan| {
-        let own = keeper.keeps(&frame.picture, &mut plan)?;
-        let key = plan.key && !own;
-        let thumb = match &mut thumbs {
-            Some(thumbs) if key => Some(thumbs.thumb(&frame.picture)?),
-            _ => key.then(Thumb::empty),
-        };
-        out.send(Item::Frame(Planned {
-            frame,
-            thumb,
-            cut: plan.cut,
-            own,
-            motion: plan.motion,
-        }))
-    };
+/// Decides which frames the network sees, from luma alone, but for those that are in colour already.
+fn plan(frames: Receiver<Decoded>, out: Sender<Planned>, mut scout: Scout) -> Result<()> {
     for item in frames.iter() {
-        match (item, &mut scout) {
-            (Item::Packet(packet), _) => out.send(Item::Packet(packet))?,
-            (Item::Frame(frame), None) => {
-                let first = frame.index == 0;
-                send(frame, Plan::alone(first))?;
-            }
-            (Item::Frame(frame), Some(scout)) => {
-                if let Some((frame, plan)) = scout.push(frame)? {
-                    send(frame, plan)?;
+        match item {
+            Item::Packet(packet) => out.send(Item::Packet(packet))?,
+            Item::Frame(frame) => {
+                if let Some(planned) = scout.push(frame)? {
+                    out.send(Item::Frame(planned))?;
                 }
             }
         }
     }
-    while let Some((frame, plan)) = scout.as_mut().and_then(Scout::finish) {
-        send(frame, plan)?;
+    while let Some(planned) = scout.finish()? {
+        out.send(Item::Frame(planned))?;
     }
     Ok(())
 }

@@ -72,9 +72,12 @@ impl Summary {
             lines.extend(written.streams.iter().map(|s| format!("  {s}")));
         }
         if self.report.kept > 0 {
+            let frames = match self.report.kept {
+                1 => "1 frame was".into(),
+                kept => format!("{kept} frames were"),
+            };
             lines.push(format!(
-                "  {} frames were in colour and kept it; --keep-color never colours them anew",
-                self.report.kept
+                "  {frames} in colour and kept it: --keep-color never colours everything anew"
             ));
         }
         lines.push("  stage      busy   starved   blocked (seconds)".into());

@@ -1,11 +1,12 @@
 //! Scout: frames wait here until it is known, from luma alone, where scenes begin, how they move, and which of them the
-//! network is to see.
+//! network is to see; and which are in colour already.
 
 use std::collections::VecDeque;
 
+use super::keep::Keeper;
 use crate::{
     error::Result,
-    frame::{Decoded, VideoInfo},
+    frame::{Decoded, Planned, Thumb, VideoInfo},
     media::Thumbnailer,
     temporal::{Plan, Planner, Sketch},
 };
@@ -13,8 +14,71 @@ use crate::{
 /// Frames a second of a film that does not say.
 const USUAL_RATE: f64 = 25.;
 
-/// Looks ahead of the network.
+/// Goes before the network.
 pub struct Scout {
+    /// Looks ahead; nobody does where every frame is coloured by itself.
+    ahead: Option<Lookout>,
+    keeper: Keeper,
+    /// None for a network that looks at no pixels.
+    thumbs: Option<Thumbnailer>,
+}
+
+impl Scout {
+    /// With what looks ahead, decides on a film's own colours, and makes what the network sees.
+    pub fn new(ahead: Option<Lookout>, keeper: Keeper, thumbs: Option<Thumbnailer>) -> Self {
+        Self {
+            ahead,
+            keeper,
+            thumbs,
+        }
+    }
+
+    /// Takes the next frame; gives the one that was waiting longest, once enough have come to tell.
+    ///
+    /// # Errors
+    /// Nobody can read the picture's pixel format.
+    pub fn push(&mut self, frame: Decoded) -> Result<Option<Planned>> {
+        let known = match &mut self.ahead {
+            Some(ahead) => ahead.push(frame)?,
+            None => {
+                let first = frame.index == 0;
+                Some((frame, Plan::alone(first)))
+            }
+        };
+        self.planned(known)
+    }
+
+    /// At the end of the film: the frames that still wait, one a call.
+    ///
+    /// # Errors
+    /// As for [`Scout::push`].
+    pub fn finish(&mut self) -> Result<Option<Planned>> {
+        let known = self.ahead.as_mut().and_then(Lookout::finish);
+        self.planned(known)
+    }
+
+    fn planned(&mut self, known: Option<(Decoded, Plan)>) -> Result<Option<Planned>> {
+        let Some((frame, mut plan)) = known else {
+            return Ok(None);
+        };
+        let own = self.keeper.keeps(&frame.picture, &mut plan)?;
+        let key = plan.key && !own;
+        let thumb = match &mut self.thumbs {
+            Some(thumbs) if key => Some(thumbs.thumb(&frame.picture)?),
+            _ => key.then(Thumb::empty),
+        };
+        Ok(Some(Planned {
+            frame,
+            thumb,
+            cut: plan.cut,
+            own,
+            motion: plan.motion,
+        }))
+    }
+}
+
+/// Looks ahead of the network.
+pub struct Lookout {
     planner: Planner,
     sketcher: Thumbnailer,
     waiting: VecDeque<Decoded>,
@@ -22,7 +86,7 @@ pub struct Scout {
     rate: f64,
 }
 
-impl Scout {
+impl Lookout {
     /// For a film of this kind.
     pub fn new(info: &VideoInfo, planner: Planner) -> Self {
         let (width, height) = match info.rotation % 180 {
@@ -47,11 +111,7 @@ impl Scout {
         }
     }
 
-    /// Takes the next frame; gives the one that was waiting longest, once enough have come to tell.
-    ///
-    /// # Errors
-    /// Nobody can read the picture's pixel format.
-    pub fn push(&mut self, frame: Decoded) -> Result<Option<(Decoded, Plan)>> {
+    fn push(&mut self, frame: Decoded) -> Result<Option<(Decoded, Plan)>> {
         let small = self.sketcher.thumb(&frame.picture)?;
         let sketch = Sketch::new(&small.l, (small.width, small.height));
         let time = frame.pts as f64 * self.rate;
@@ -60,8 +120,7 @@ impl Scout {
         Ok(plan.and_then(|plan| Some((self.waiting.pop_front()?, plan))))
     }
 
-    /// At the end of the film: the frames that still wait, one a call.
-    pub fn finish(&mut self) -> Option<(Decoded, Plan)> {
+    fn finish(&mut self) -> Option<(Decoded, Plan)> {
         let plan = self.planner.finish()?;
         Some((self.waiting.pop_front()?, plan))
     }
