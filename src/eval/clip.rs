@@ -318,7 +318,7 @@ fn settle(
     let ready = ready.unwrap_or(0).min(waiting.len());
     let frames: Vec<_> = waiting.drain(..ready).collect();
     let painted = entries.par_iter_mut().map(|entry| {
-        let colours = std::iter::from_fn(|| entry.line.next());
+        let colours = std::iter::from_fn(|| entry.line.take());
         let frames = frames.iter().zip(colours).enumerate();
         let judged = frames.map(|(i, ((exam, motion), map))| {
             entry.tally.frame(exam, &map, motion.as_ref());

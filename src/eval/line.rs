@@ -96,7 +96,7 @@ impl Line {
     }
 
     /// The colour of the next frame, if it is ready.
-    pub fn next(&mut self) -> Option<AbMap> {
+    pub fn take(&mut self) -> Option<AbMap> {
         self.ready.pop_front()
     }
 

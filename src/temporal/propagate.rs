@@ -138,17 +138,18 @@ const STRENGTHENED: f32 = 1.25;
 /// `share` of the second colour, and the rest of the first, cell by cell. Where their hues differ a little, the mean is
 /// as strong as they are; where they differ much, it is calmer.
 fn mixed(first: &AbMap, second: &AbMap, shares: impl Iterator<Item = f32>) -> AbMap {
-    let firsts = first.a.iter().zip(&first.b);
-    let seconds = second.a.iter().zip(&second.b);
-    let mix = |(((a, b), (c, d)), share): (((&f32, &f32), (&f32, &f32)), f32)| {
+    let mix = |(cell, share): (usize, f32)| {
         let between = |first: f32, second: f32| first + (second - first) * share;
-        let mean = (between(*a, *c), between(*b, *d));
-        let chroma = between(a.hypot(*b), c.hypot(*d));
-        let stronger = chroma / mean.0.hypot(mean.1).max(1e-3);
+        let ((a, b), (c, d)) = (
+            (first.a[cell], first.b[cell]),
+            (second.a[cell], second.b[cell]),
+        );
+        let mean = (between(a, c), between(b, d));
+        let stronger = between(a.hypot(b), c.hypot(d)) / mean.0.hypot(mean.1).max(1e-3);
         let factor = stronger.clamp(1., STRENGTHENED);
         (mean.0 * factor, mean.1 * factor)
     };
-    let (a, b) = firsts.zip(seconds).zip(shares).map(mix).unzip();
+    let (a, b) = shares.enumerate().map(mix).unzip();
     AbMap {
         width: first.width,
         height: first.height,

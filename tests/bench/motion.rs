@@ -90,7 +90,7 @@ fn carried(frames: &[(Thumb, AbMap)], interval: usize) -> Vec<AbMap> {
         line.push(thumb, colour.clone()).expect("colour");
     }
     line.finish().expect("colour");
-    std::iter::from_fn(|| line.next()).collect()
+    std::iter::from_fn(|| line.take()).collect()
 }
 
 /// Milliseconds of a processor a frame.
