@@ -957,14 +957,18 @@ fn k_and_temperature_of_a_classification_are_chosen_and_do_what_was_said() {
         runs, found.photographs,
         "however many settings are tried, the network runs once on every photograph"
     );
-    assert!((4 * 3 * 3..8 * 5 * 6).contains(&found.trials.len()));
+    assert!((3 * 3 * 2 * 5..6 * 5 * 3 * 9).contains(&found.trials.len()));
     let chosen = *found.vivid().unwrap();
     let errors = found.trials.iter().map(|t| t.figures.ciede2000);
     let (least, most) = errors.fold((f64::INFINITY, 0f64), |(l, m), e| (l.min(e), m.max(e)));
     assert!(chosen.figures.ciede2000 == least && most > least + 0.01);
     // Every way of decoding, not only the chosen one.
-    let different =
-        |t: &&Trial| t.setting.decoding.is_some_and(|d| d.k == 0.6) && t.setting.gain == 1.4;
+    let different = |t: &&Trial| {
+        t.setting
+            .decoding
+            .is_some_and(|d| d.k == 0.4 && d.calm == 2)
+            && t.setting.gain == 1.4
+    };
     for trial in [chosen].iter().chain(found.trials.iter().find(different)) {
         let mut one = found.clone();
         one.trials = vec![*trial];
@@ -986,14 +990,14 @@ fn k_and_temperature_of_a_classification_are_chosen_and_do_what_was_said() {
     let (found, _) = calibrated(&options, &strict);
     let why = found.vivid().unwrap_err().to_string();
     for word in [
-        "no setting of k, T and gain",
+        "no setting of k, T, calm and gain",
         "the nearest, k 0",
         ", T ",
-        ", gain 1",
+        ", gain 2.6",
     ] {
         assert!(why.contains(word), "{why}");
     }
-    assert!(found.to_string().contains("    k     T  gain"));
+    assert!(found.to_string().contains("    k     T  calm  gain"));
 }
 
 #[test]

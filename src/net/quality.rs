@@ -5,12 +5,12 @@ use std::{fmt, str::FromStr};
 /// Size of the thumbnails that the network sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Quality {
-    /// Less than the network was trained for: for live use and slow machines.
+    /// Two thirds of what the model's file says: for live use and slow machines.
     Fast,
-    /// What it was trained for.
+    /// What the model's file says.
     #[default]
     Normal,
-    /// More: chroma follows smaller things.
+    /// A sixth more: chroma follows smaller things. Beyond that the default model's errors grow.
     Best,
     /// A short side of so many pixels.
     Pixels(usize),
@@ -23,9 +23,9 @@ impl Quality {
     /// Short side of the thumbnails for a network trained at `size`.
     pub fn size(self, size: usize) -> usize {
         match self {
-            Self::Fast => size * 4 / 5,
+            Self::Fast => size * 2 / 3,
             Self::Normal => size,
-            Self::Best => size * 7 / 5,
+            Self::Best => size * 7 / 6,
             Self::Pixels(pixels) => pixels,
         }
     }
