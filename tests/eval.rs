@@ -23,7 +23,7 @@ use autochrome::{
     },
     frame::AbMap,
     net::{
-        self, Decoding, Look, Looks, Precision,
+        self, Decoding, Look, Looks, Precision, Quality,
         checkpoint::{self, Checkpoint},
         features::{Features, Layer},
         params::Params,
@@ -950,7 +950,9 @@ fn k_and_temperature_of_a_classification_are_chosen_and_do_what_was_said() {
     let model = classification(&lab, "counted.safetensors", |i| {
         if i == 100 { 0.7 } else { 0.3 / 260. }
     });
-    let options = options(&[&folder], &[model.to_str().unwrap()]);
+    let mut options = options(&[&folder], &[model.to_str().unwrap()]);
+    // Another size than the file's: the settings are for that one.
+    options.network.quality = Quality::Pixels(40);
     let (found, runs) = calibrated(&options, &WIDE);
     assert!(found.photographs > 3 && !found.counted);
     assert_eq!(
@@ -976,6 +978,7 @@ fn k_and_temperature_of_a_classification_are_chosen_and_do_what_was_said() {
         let bytes = one.tuned().unwrap();
         let file = Checkpoint::parse(&bytes, "tuned").unwrap();
         assert_eq!(file.header.looks, Looks::both(trial.setting.stored()));
+        assert_eq!(file.header.size, 40);
         let before = net::open(model.to_str().unwrap()).unwrap();
         assert!(file.tensors.keys().eq(before.tensors.keys()));
         for (name, tensor) in &before.tensors {

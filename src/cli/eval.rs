@@ -87,7 +87,7 @@ pub struct EvalArgs {
     /// --features: the least CIEDE2000) within the limits
     #[arg(long)]
     calibrate: bool,
-    /// With --calibrate: write the model with the chosen settings
+    /// With --calibrate: write the model with the chosen settings, for the size that --quality says
     #[arg(short, long, value_name = "FILE", requires = "calibrate")]
     output: Option<PathBuf>,
     /// With --calibrate: largest CIEDE2000 of vivid [default: 0.3 below grey's]
@@ -117,7 +117,7 @@ pub struct EvalArgs {
     #[arg(
         long,
         value_name = "TIMES",
-        default_value_t = 1,
+        default_value_t = 0,
         requires = "calibrate"
     )]
     min_calm: u8,

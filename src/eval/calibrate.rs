@@ -71,7 +71,7 @@ impl Default for Limits {
             min_colourfulness: 0.8,
             max_colourfulness: 1.,
             max_k: 0.2,
-            min_calm: 1,
+            min_calm: 0,
         }
     }
 }
@@ -139,6 +139,8 @@ fn best<T>(look: Look, trials: impl Iterator<Item = (T, Trial)>) -> Option<(T, T
 pub struct Calibration {
     /// The model.
     pub model: String,
+    /// Short side of the thumbnails that the settings were chosen for.
+    pub size: usize,
     /// Photographs of the validation part that were looked at.
     pub photographs: usize,
     /// Grey's CIEDE2000.
@@ -245,6 +247,7 @@ pub fn run(options: &EvalOptions, limits: &Limits, tell: &mut Tell) -> Result<Ca
         )));
     }
     let file = net::open(model)?;
+    let size = options.network.quality.size(file.header.size);
     let mut classes = Classes::of(&file)?;
     let mut network = net::undecoded(model, file, &options.network)?;
     let looker = match &options.features {
@@ -276,6 +279,7 @@ pub fn run(options: &EvalOptions, limits: &Limits, tell: &mut Tell) -> Result<Ca
     };
     let found = search(model, bench, limits, tell)?;
     Ok(Calibration {
+        size,
         counted,
         skipped,
         warnings: network.take_warnings(),
@@ -326,6 +330,7 @@ fn search(model: &str, bench: Bench, limits: &Limits, tell: &mut Tell) -> Result
     let within = numbered().filter(|(_, t)| t.within);
     Ok(Calibration {
         model: model.into(),
+        size: 0,
         photographs: bench.subjects.len(),
         grey_ciede2000: judge.grey.marks.ciede2000,
         max_ciede2000: judge.max_ciede2000,
@@ -443,14 +448,15 @@ impl Calibration {
         }
     }
 
-    /// The bytes of the model's file with the chosen settings, and with the bins' frequencies where they were not
-    /// counted before; all other tensors bit for bit.
+    /// The bytes of the model's file with the chosen settings, the size that they were chosen for, and the bins'
+    /// frequencies where they were not counted before; all other tensors bit for bit.
     ///
     /// # Errors
     /// As for [`Calibration::vivid`] and [`net::open`].
     pub fn tuned(&self) -> Result<Vec<u8>> {
         let (faithful, vivid) = (self.faithful(), self.vivid()?);
         let mut file = net::open(&self.model)?;
+        file.header.size = self.size;
         file.header.looks = Looks {
             faithful: faithful.setting.stored(),
             vivid: vivid.setting.stored(),
