@@ -151,6 +151,11 @@ impl EvalArgs {
     }
 
     fn compare(&self, options: &EvalOptions, ui: &Ui) -> Result<()> {
+        if self.compare.is_some() && self.inputs.len() > 1 {
+            return Err(Error::Usage(
+                "--compare is of one film: give no more".into(),
+            ));
+        }
         let mut counter = ui.counter();
         let report = eval::run(options, &mut |what, done, of| counter.at(what, done, of))?;
         let page = match &self.report {
@@ -183,15 +188,13 @@ impl EvalArgs {
 
     /// Before and after of the only input.
     fn film(&self, output: &OsString, ui: &Ui) -> Result<()> {
-        let ([input], [model, ..], [look, ..], [temporal, ..]) = (
+        let ([input, ..], [model, ..], [look, ..], [temporal, ..]) = (
             &self.inputs[..],
             &self.models[..],
             &self.looks[..],
             &self.temporal[..],
         ) else {
-            return Err(Error::Usage(
-                "--compare is of one film: give no more".into(),
-            ));
+            return Err(Error::internal("eval", "nothing to compare"));
         };
         let mut colorizer = net::load(model, &self.place.options(*look))?;
         let source = Source::open(input.as_os_str(), &InputOptions::default())?;
