@@ -229,6 +229,18 @@ impl ColorizeArgs {
         Ok(())
     }
 
+    /// Two films under one name would end as neither.
+    fn check_comparison(&self, output: &OsStr) -> Result<()> {
+        let place = |name: &OsStr| std::path::absolute(name).ok();
+        match &self.compare {
+            Some(film) if place(film) == place(output) => Err(Error::output(
+                film.to_string_lossy(),
+                "the film itself goes there: name another file with --compare",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     fn load(&self, ui: &Ui) -> Result<Box<dyn Colorizer>> {
         let network = &self.network;
         let mut loaded = net::load(&network.model, &network.place.options(network.look))?;
@@ -247,6 +259,7 @@ impl ColorizeArgs {
         ui: &Ui,
     ) -> Result<()> {
         let output = self.output_for(input)?;
+        self.check_comparison(&output)?;
         let mut source = Source::open(input, &self.input_options(input, controls))?;
         let sink = FileSink::create(&output, &self.output_options(colorizer, controls), &source)?;
         let mut warnings = source.take_warnings();
@@ -348,13 +361,14 @@ impl ColorizeArgs {
             threads: self.threads().unwrap_or(0),
             provenance: format!(
                 "Colours are machine-made, by autochrome {}; model {}; temporal {}, key interval {}; saturation {}, \
-                 warmth {}",
+                 warmth {}; keep color {}",
                 env!("CARGO_PKG_VERSION"),
                 colorizer.describe(),
                 self.network.temporal,
                 self.network.key_interval,
                 self.network.saturation,
-                self.network.warmth
+                self.network.warmth,
+                self.network.keep_color
             ),
             interrupt: Some(controls.abort_flag()),
         }

@@ -82,9 +82,9 @@ pub struct EvalArgs {
     /// Write a film of grey beside the first model's colours, of the one film that is judged, whole
     #[arg(long, value_name = "FILM", conflicts_with = "calibrate")]
     compare: Option<OsString>,
-    /// Choose how the model's colours are decoded (prior correction k, temperature T and calm of a
-    /// classification, and gain), on the validation part: faithful is what has the least CIEDE2000, vivid what has the least SFD (without
-    /// --features: the least CIEDE2000) within the limits
+    /// Choose how the model's colours are decoded (prior correction k, temperature T and calm of a classification,
+    /// and gain), on the validation part: faithful is what has the least CIEDE2000, vivid what has the least SFD
+    /// (without --features: the least CIEDE2000) within the limits
     #[arg(long)]
     calibrate: bool,
     /// With --calibrate: write the model with the chosen settings, for the size that --quality says

@@ -68,13 +68,8 @@ impl BesideSink {
             pixel: self.layout.pixel,
             ..from
         };
-        if !self.converter.as_ref().is_some_and(|s| s.fits(from, to)) {
-            let scaler = Scaler::new(from, to).ok_or_else(|| unreadable(from.pixel))?;
-            self.converter = Some(scaler);
-        }
-        let Some(converter) = &mut self.converter else {
-            return Err(Error::internal("compare", "no way to convert a picture"));
-        };
+        let converter = Scaler::between(&mut self.converter, from, to);
+        let converter = converter.ok_or_else(|| unreadable(from.pixel))?;
         converter.run(frame).map(Some)
     }
 

@@ -155,13 +155,8 @@ impl Merger {
             full: self.layout.sampling.range == Range::Full,
             ..from
         };
-        if !self.converter.as_ref().is_some_and(|s| s.fits(from, to)) {
-            let scaler = Scaler::new(from, to).ok_or_else(|| unreadable(from.pixel))?;
-            self.converter = Some(scaler);
-        }
-        let Some(converter) = &mut self.converter else {
-            return Err(Error::internal("merge", "no way to convert chroma"));
-        };
+        let converter = Scaler::between(&mut self.converter, from, to);
+        let converter = converter.ok_or_else(|| unreadable(from.pixel))?;
         let converted = converter.run(frame)?;
         let (width, stride) = (self.chroma.width, self.chroma.stride);
         let copy = |plane: usize| -> Result<Plane> {
@@ -257,13 +252,8 @@ impl Merger {
             pixel: self.layout.pixel,
             ..from
         };
-        if !self.last_step.as_ref().is_some_and(|s| s.fits(from, to)) {
-            let scaler = Scaler::new(from, to).ok_or_else(|| unreadable(to.pixel))?;
-            self.last_step = Some(scaler);
-        }
-        let Some(scaler) = &mut self.last_step else {
-            return Err(Error::internal("merge", "no last step"));
-        };
+        let scaler = Scaler::between(&mut self.last_step, from, to);
+        let scaler = scaler.ok_or_else(|| unreadable(to.pixel))?;
         let mut converted = scaler.run(&merged)?;
         ffi::copy_properties(&merged, &mut converted)?;
         self.layout.tags().write(&mut converted);

@@ -483,6 +483,6 @@ fn place(
 }
 
 fn input_is_output(output: &OsStr) -> Error {
-    let why = "this is the input itself; name another file with -o";
+    let why = "this is the input itself; name another file";
     Error::output(shown(Path::new(output)), why)
 }

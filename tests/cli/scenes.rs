@@ -137,6 +137,16 @@ fn before_and_after_stand_side_by_side() {
     assert!(off(colour) > 5.);
     assert!(lab.leftovers().is_empty());
     colorize(&film, &lab.path("again.mkv"), &args).fails(4, &["side.mkv", "exists already"]);
+    // One name for both, also written otherwise, and the input's.
+    let same = format!(
+        "--model constant --compare {}/./one.mkv",
+        lab.dir().display()
+    );
+    colorize(&film, &lab.path("one.mkv"), &same).fails(4, &["one.mkv", "name another file"]);
+    let input = format!("--model constant --force --compare {}", film.display());
+    colorize(&film, &lab.path("two.mkv"), &input).fails(4, &["film.mkv", "the input itself"]);
+    assert!(!lab.path("one.mkv").exists() && !lab.path("two.mkv").exists());
+    assert!(lab.leftovers().is_empty());
 }
 
 /// Bars of black stay black, exactly, whatever moves between them, on a film that is shown upright and on one that lies

@@ -313,6 +313,14 @@ pub(in crate::media) struct Scaler {
 unsafe impl Send for Scaler {}
 
 impl Scaler {
+    /// The conversion in `slot`, opened anew where it is between other ends; `None` where swscale cannot do it.
+    pub fn between(slot: &mut Option<Self>, from: ScaleEnd, to: ScaleEnd) -> Option<&mut Self> {
+        if !slot.as_ref().is_some_and(|scaler| scaler.fits(from, to)) {
+            *slot = Some(Self::new(from, to)?);
+        }
+        slot.as_mut()
+    }
+
     /// Opens a conversion with exact rounding and full chroma resolution; `None` where swscale cannot do it.
     pub fn new(from: ScaleEnd, to: ScaleEnd) -> Option<Self> {
         let shrinks = to.width < from.width || to.height < from.height;
