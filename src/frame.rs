@@ -289,7 +289,8 @@ impl AbMap {
 /// The four of `count` samples around a place, 0..=1, with their weights; the first and the last go on beyond the ends.
 fn taps(place: f32, count: usize) -> [(usize, f32); 4] {
     let at = (place * count as f32 - 0.5).clamp(0., (count - 1) as f32);
-    let (first, t) = (at as usize, at.fract());
+    let first = at as usize;
+    let t = at - first as f32;
     let weights = [
         t * (t * (2. - t) - 1.),
         t * t * (3. * t - 5.) + 2.,

@@ -183,7 +183,7 @@ fn packed(inputs: &[&Path], output: &Path, size: u32, fit: Option<u64>) -> pack:
         output: output.to_path_buf(),
         size,
         fit,
-        seed: 1,
+        split: 1,
     };
     pack::write(&options, &mut |_, _, _| ()).unwrap()
 }
@@ -271,7 +271,7 @@ fn a_pack_fits_by_quality_and_then_by_fewer_pictures_of_every_source() {
         output: lab.path("none.pack"),
         size: 96,
         fit: Some(100),
-        seed: 1,
+        split: 1,
     };
     let error = pack::write(&none, &mut |_, _, _| ()).unwrap_err();
     assert!(matches!(error, Error::Usage(_)), "{error}");
@@ -279,7 +279,7 @@ fn a_pack_fits_by_quality_and_then_by_fewer_pictures_of_every_source() {
 }
 
 #[test]
-fn a_damaged_pack_and_one_for_another_seed_are_refused() {
+fn a_damaged_pack_and_one_for_another_split_are_refused() {
     let lab = Lab::new();
     let folder = lab.path("photos");
     draw(&folder, 0..12);
@@ -313,7 +313,7 @@ fn a_damaged_pack_and_one_for_another_seed_are_refused() {
         1,
         "no pack",
     );
-    refused(&whole, 2, "--seed 1");
+    refused(&whole, 2, "split=1");
 }
 
 #[test]

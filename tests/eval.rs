@@ -563,13 +563,13 @@ fn compare(options: &EvalOptions) -> Report {
     autochrome::eval::run(options, &mut |_, _, _| ()).unwrap()
 }
 
-/// The bundled model, as if it had been trained with this seed, with 30 % held out twice.
-fn model_of_seed(lab: &Lab, seed: u64) -> PathBuf {
+/// The bundled model, as if it had been trained with this split, with 30 % held out twice.
+fn model_of_split(lab: &Lab, split: u64) -> PathBuf {
     let mut file = net::open(net::DEFAULT_MODEL).unwrap();
     file.header.trained =
-        json!({ "settings": { "seed": seed, "held_out": 0.3, "of another time": 1 } });
+        json!({ "settings": { "split": split, "held_out": 0.3, "of another time": 1 } });
     let bytes = checkpoint::bytes(&file.header, &file.tensors, DType::F16).unwrap();
-    let path = lab.path(&format!("seed{seed}.safetensors"));
+    let path = lab.path(&format!("split{split}.safetensors"));
     std::fs::write(&path, bytes).unwrap();
     path
 }
@@ -657,7 +657,7 @@ fn a_sample_has_every_source() {
 fn only_what_no_model_has_learnt_from_is_judged() {
     let lab = Lab::new();
     let folder = photographs(&lab, 40);
-    let models = [1, 2].map(|seed| model_of_seed(&lab, seed));
+    let models = [1, 2].map(|split| model_of_split(&lab, split));
     let names = [0, 1].map(|i| models[i].to_str().unwrap());
     let judged = |models: &[&str]| -> BTreeSet<String> {
         let report = compare(&EvalOptions {
@@ -679,7 +679,7 @@ fn only_what_no_model_has_learnt_from_is_judged() {
         "two of one name are told in full"
     );
     let once = compare(&options(&[&folder], &[names[0], "gray"]));
-    assert_eq!(once.rows[0].name, "seed1");
+    assert_eq!(once.rows[0].name, "split1");
 }
 
 #[test]
@@ -840,7 +840,7 @@ fn calibrated(options: &EvalOptions, limits: &Limits) -> (Calibration, usize) {
 /// The figures of a model, by itself, on the validation photographs of a split of seed 1 with 30 % held out twice.
 fn figures_of(bytes: &[u8], folder: &Path) -> Figures {
     let of_seed = HeldOut {
-        seed: 1,
+        split: 1,
         held_out: 0.3,
     };
     let pictures = Pictures::gather(&[folder.into()], &[of_seed], false, &mut |_, _| ()).unwrap();
@@ -903,7 +903,7 @@ fn untrained(network: Value) -> Checkpoint {
     file.header.network = network;
     file.header.size = 32;
     file.header.looks.vivid.gain = 1.7;
-    file.header.trained = json!({ "settings": { "seed": 1, "held_out": 0.3 } });
+    file.header.trained = json!({ "settings": { "split": 1, "held_out": 0.3 } });
     let graph = (net::arch("lite").unwrap().graph)(&file.header.network).unwrap();
     let graph = net::decoded(graph, &Decoding::default());
     let params = Params::seeded(&graph, 7, &Device::Cpu).unwrap();

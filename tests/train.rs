@@ -468,6 +468,40 @@ fn the_default_model_can_be_fine_tuned() {
     assert_eq!((ours.arch, ours.size), (theirs.arch, theirs.size));
 }
 
+/// Other seeds hold the same photographs out, and a model that is trained on keeps to those it never saw.
+#[test]
+fn what_is_held_out_follows_from_the_split_and_goes_with_the_model() {
+    let folder = photos(60);
+    let held_out = |name: &str, more: Value| {
+        let config = Config {
+            held_out: 0.3,
+            ..tiny(1, more)
+        };
+        let job = job(folder.path(), name, false);
+        let mut said = Vec::new();
+        let mut hear = |event: Event| {
+            if let Event::Note(words) = event {
+                said.push(words);
+            }
+        };
+        train::run(&config, &job, &AtomicBool::new(false), &mut hear).unwrap();
+        said.retain(|words| words.contains("for validation"));
+        (said, job.output)
+    };
+    let (first, _) = held_out("first.safetensors", json!({}));
+    assert_eq!(
+        first,
+        held_out("second.safetensors", json!({ "seed": 2 })).0
+    );
+    let (other, model) = held_out("third.safetensors", json!({ "split": 7 }));
+    assert_ne!(first, other);
+    let settings = train::settings_of(model.to_str().unwrap()).unwrap();
+    assert_eq!(
+        (&settings["split"], &settings["held_out"]),
+        (&json!(7), &json!(0.3))
+    );
+}
+
 #[test]
 fn an_earlier_run_is_neither_overwritten_nor_resumed_with_other_settings() {
     let folder = photos(20);

@@ -30,9 +30,9 @@ pub struct PackArgs {
     /// left out
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     fit: Option<u64>,
-    /// Seed of the runs that will use the pack: it says which pictures are held out
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// Split of the runs that will use the pack (their setting `split`): it says which pictures are held out
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    split: u64,
 }
 
 impl PackArgs {
@@ -46,7 +46,7 @@ impl PackArgs {
             output: self.output,
             size: self.size,
             fit: self.fit,
-            seed: self.seed,
+            split: self.split,
         };
         let mut progress = Progress::new(*ui);
         let packed = pack::write(&options, &mut |work, done, of| {

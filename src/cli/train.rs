@@ -69,7 +69,7 @@ pub struct TrainArgs {
     /// Minutes to train for: becomes a number of steps once, by the speed measured at the beginning
     #[arg(long)]
     pub minutes: Option<f64>,
-    /// Seed of every choice
+    /// Seed of every choice but which pictures are held out
     #[arg(long)]
     pub seed: Option<u64>,
     /// Steps between two checkpoints [default: at every look at the validation photographs]

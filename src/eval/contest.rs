@@ -261,7 +261,7 @@ impl Score {
     }
 }
 
-/// Judges the models on the test part of the photographs, split as for their training (by the seed and share in their
+/// Judges the models on the test part of the photographs, split as for their training (by the split and share in their
 /// files; the trainer's defaults for a model without), and on the films.
 ///
 /// # Errors

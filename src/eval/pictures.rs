@@ -24,15 +24,17 @@ const NO_PHOTOGRAPHS: &str = "there are no photographs (JPEG, PNG or WebP) and n
 #[serde(default)]
 pub struct HeldOut {
     /// Seed of the split.
-    pub seed: u64,
+    pub split: u64,
     /// Share of each held-out part.
     pub held_out: f64,
 }
 
 impl Default for HeldOut {
     fn default() -> Self {
-        let Config { seed, held_out, .. } = Config::default();
-        Self { seed, held_out }
+        let Config {
+            split, held_out, ..
+        } = Config::default();
+        Self { split, held_out }
     }
 }
 
@@ -77,7 +79,7 @@ impl Pictures {
         for held_out in held_out {
             // With nothing held out all are in one part, however few they are.
             let share = if all { 0. } else { held_out.held_out };
-            let options = ScanOptions::new(inputs, share, held_out.seed, 1);
+            let options = ScanOptions::new(inputs, share, held_out.split, 1);
             let split = Split::scan(&options, tell);
             splits.push(split.map_err(|e| match e {
                 Error::Train(why) => nothing(inputs, &format!("{NO_PHOTOGRAPHS} ({why})")),

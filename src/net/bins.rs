@@ -37,11 +37,15 @@ pub struct Decoding {
     pub k: f32,
     /// Temperature: 1 gives the mean colour, towards 0 the likeliest bin.
     pub temperature: f32,
-    /// How many times the chroma is multiplied by its certainty: the length of the mean colour over the root mean square
-    /// chroma, both as the logits have them, 0 (any hue, or none, is as likely) to 1 (one colour only). A low temperature
-    /// alone makes a strong colour of a small lead, and blotches where leads change.
+    /// How many times the chroma is multiplied by its certainty: the length of the mean colour over [`SURE`] times the
+    /// root mean square chroma, both as the logits have them, 0 (any hue, or none, is as likely) to 1 (sure enough). A
+    /// low temperature alone makes a strong colour of a small lead, and blotches where leads change.
     pub calm: u8,
 }
+
+/// The length of the mean colour, in root mean square chromas, from which a colour is sure enough to keep its chroma:
+/// without it a gain that gives an unsure picture its colours back makes a sure one garish.
+pub const SURE: f32 = 0.6;
 
 /// The most that makes sense: after that all but the surest is grey.
 const CALMEST: u8 = 4;

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::{
     Colorizer, Place,
+    border::Border,
     engine::{
         Engine,
         eager::Eager,
@@ -223,9 +224,10 @@ impl Network {
     }
 }
 
-/// What a network sees of a thumbnail: its lightness without grain, in network units.
+/// What a network sees of a thumbnail: its lightness without border and grain, in network units.
 pub fn seen(thumb: &Thumb) -> Vec<f32> {
-    let mut l = grain::removed(&thumb.l, (thumb.height, thumb.width));
+    let l = Border::of(thumb).mirrored(thumb);
+    let mut l = grain::removed(&l, (thumb.height, thumb.width));
     l.iter_mut().for_each(|l| *l = color::network_from_l(*l));
     l
 }
@@ -260,7 +262,11 @@ impl Colorizer for Network {
 
     fn predict(&mut self, thumbs: &[Thumb]) -> Result<Vec<AbMap>> {
         let gain = self.model.gain;
-        self.batched(thumbs, &|ab, size| colour_map(ab, size, gain))
+        let mut maps = self.batched(thumbs, &|ab, size| colour_map(ab, size, gain))?;
+        for (thumb, map) in thumbs.iter().zip(&mut maps) {
+            Border::of(thumb).bleach(map);
+        }
+        Ok(maps)
     }
 
     fn default_batch(&self) -> usize {

@@ -7,6 +7,7 @@
 //! Adding a generator: one file that writes its graph, one row in [`ARCHS`]; the contract tests and `--help` follow.
 
 pub mod bins;
+pub mod border;
 mod builtin;
 pub mod checkpoint;
 mod colorizer;

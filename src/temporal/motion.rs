@@ -17,8 +17,9 @@ const REACH: i32 = 5;
 pub const CELL: usize = 4;
 /// What a sample of distance from the expected vector must gain, in sums over a window.
 const STIFFNESS: u32 = 24;
-/// A sum over a window that needs no better match: one step of lightness a sample.
-const ALIKE: u32 = (WINDOW * WINDOW) as u32;
+/// A sum over a window that needs no better match, in parts of a sample neither: two steps of lightness a sample, as
+/// grain makes them. Without it, what stands still trembles.
+const ALIKE: u32 = 2 * (WINDOW * WINDOW) as u32;
 
 /// For every cell of a sketch, from where in another it comes: relative, in samples of the sketch.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +71,8 @@ impl Field {
     pub fn at(&self, x: f32, y: f32) -> [f32; 2] {
         let place = |v: f32, count: usize| {
             let v = (v / CELL as f32 - 0.5).clamp(0., (count - 1) as f32);
-            (v as usize, (v as usize + 1).min(count - 1), v.fract())
+            let first = v as usize;
+            (first, (first + 1).min(count - 1), v - first as f32)
         };
         let (left, right, u) = place(x, self.columns);
         let (top, bottom, v) = place(y, self.rows);
@@ -139,16 +141,14 @@ impl Matcher<'_> {
     fn cost<const SIDE: usize>(&self, (x, y): Step, (dx, dy): Step) -> u32 {
         let half = SIDE as i32 / 2;
         let (x, y) = (x - half, y - half);
-        let now = self.now.from(x, y).chunks(self.now.stride());
-        let other = self.other.from(x + dx, y + dy).chunks(self.other.stride());
-        let rows = now.zip(other).take(SIDE);
-        rows.map(
-            |(now, other)| match (now.first_chunk(), other.first_chunk()) {
-                (Some(now), Some(other)) => apart::<SIDE>(now, other),
-                _ => 0,
-            },
-        )
-        .sum()
+        let (now, other) = (self.now.from(x, y), self.other.from(x + dx, y + dy));
+        let (stride, further) = (self.now.stride(), self.other.stride());
+        let row = |row: usize| {
+            let now = now.get(row * stride..)?.first_chunk()?;
+            let other = other.get(row * further..)?.first_chunk()?;
+            Some(apart::<SIDE>(now, other))
+        };
+        (0..SIDE).filter_map(row).sum()
     }
 }
 
@@ -226,7 +226,7 @@ impl Blocks {
             let (u, v) = (side(x), side(y));
             let candidates =
                 [(0, 0), (u, 0), (0, v), (u, v)].map(|(du, dv)| self.get(c + du, r + dv));
-            let step = |[dx, dy]: [f32; 2]| (dx.round() as i32, dy.round() as i32);
+            let step = |[dx, dy]: [f32; 2]| (nearest(dx), nearest(dy));
             let own = step(candidates[0]);
             if candidates.iter().all(|other| step(*other) == own) {
                 return candidates[0];
@@ -327,8 +327,7 @@ impl<F: Fn(Step) -> u32> Costs<F> {
     /// differences rise evenly to both sides.
     fn parted(&mut self, (x, y): Step) -> [f32; 2] {
         let here = self.of((x, y)) as f32;
-        // What matches exactly has not moved by parts.
-        if here == 0. {
+        if here < ALIKE as f32 {
             return [x as f32, y as f32];
         }
         let mut part = |before: Step, after: Step| {
@@ -344,6 +343,11 @@ impl<F: Fn(Step) -> u32> Costs<F> {
             y as f32 + part((x, y - 1), (x, y + 1)),
         ]
     }
+}
+
+/// The nearest whole number, without the call that `round` is on processors of before SSE4.1.
+pub fn nearest(v: f32) -> i32 {
+    (v + 0.5f32.copysign(v)) as i32
 }
 
 /// The distance of two vectors along the axes.

@@ -44,15 +44,26 @@ impl Grey {
     }
 
     /// Samples from one row to the next.
+    #[inline]
     pub fn stride(&self) -> usize {
         self.width + 2 * MARGIN
     }
 
     /// The samples from (x, y) on, row after row, `stride` apart. Beyond the margin it is the margin's border.
+    #[inline]
     pub fn from(&self, x: i32, y: i32) -> &[u8] {
         let within =
             |at: i32, end: usize| (at + MARGIN as i32).clamp(0, (end + MARGIN) as i32) as usize;
         &self.samples[within(y, self.height) * self.stride() + within(x, self.width)..]
+    }
+
+    fn mean(&self) -> f32 {
+        let Self { width, height, .. } = *self;
+        let row = |y: usize| {
+            let row = &self.from(0, y as i32)[..width];
+            row.iter().map(|l| u32::from(*l)).sum::<u32>()
+        };
+        (0..height).map(row).sum::<u32>() as f32 / (width * height) as f32
     }
 
     fn darkened(&self, by: u8) -> Self {
@@ -79,10 +90,12 @@ impl Grey {
 }
 
 /// A frame's small grey picture.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sketch {
     /// Whole, halved, and halved again.
     pub levels: [Grey; 3],
+    /// Mean of the whole one.
+    pub mean: f32,
 }
 
 impl Sketch {
@@ -103,6 +116,7 @@ impl Sketch {
         let half = whole.halved();
         let quarter = half.halved();
         Self {
+            mean: whole.mean(),
             levels: [whole, half, quarter],
         }
     }
@@ -146,25 +160,16 @@ impl Sketch {
     /// Darkened by as much as it is lighter, on the mean, than another: two frames of one thing in another light are
     /// alike then.
     pub fn levelled(&self, other: &Self) -> Cow<'_, Self> {
-        let lighter = (self.mean() - other.mean()).round();
+        let lighter = (self.mean - other.mean).round();
         match lighter >= 1. {
             true => Cow::Owned(Self {
                 levels: self
                     .levels
                     .each_ref()
                     .map(|grey| grey.darkened(lighter as u8)),
+                mean: self.mean - lighter,
             }),
             false => Cow::Borrowed(self),
         }
-    }
-
-    /// Its mean.
-    pub fn mean(&self) -> f32 {
-        let Grey { width, height, .. } = *self.whole();
-        let row = |y: usize| {
-            let row = &self.whole().from(0, y as i32)[..width];
-            row.iter().map(|l| u32::from(*l)).sum::<u32>()
-        };
-        (0..height).map(row).sum::<u32>() as f32 / (width * height) as f32
     }
 }

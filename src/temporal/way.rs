@@ -1,7 +1,7 @@
 //! Ways: from a frame to a key frame, and how far that can be trusted.
 
 use super::{
-    motion::{CELL, Field},
+    motion::{CELL, Field, nearest},
     sketch::{Grey, Sketch},
 };
 
@@ -35,7 +35,7 @@ impl Way {
 
 /// How alike the lightness of every cell and of the place that it comes from is. Beyond the border nothing is known.
 fn trust(field: &Field, now: &Sketch, key: &Sketch) -> Vec<f32> {
-    let (now, key, exposure) = (now.whole(), key.whole(), now.mean() - key.mean());
+    let (now, key, exposure) = (now.whole(), key.whole(), now.mean - key.mean);
     let apart: Vec<f32> = (0..field.vectors.len())
         .map(|cell| apart(field, cell, now, key, exposure))
         .collect();
@@ -62,15 +62,17 @@ fn apart(field: &Field, cell: usize, now: &Grey, key: &Grey, exposure: f32) -> f
     }
     let half = CELL as i32 / 2;
     let (left, top) = (x as i32 - half, y as i32 - half);
-    let (from_left, from_top) = (left + dx.round() as i32, top + dy.round() as i32);
+    let (from_left, from_top) = (left + nearest(dx), top + nearest(dy));
     let mut sum = 0.;
     for row in 0..CELL as i32 {
-        let here = &now.from(left, top + row)[..CELL];
-        let there = &key.from(from_left, from_top + row)[..CELL];
-        let pairs = here.iter().zip(there);
-        sum += pairs
-            .map(|(here, there)| (f32::from(*here) - f32::from(*there) - exposure).abs())
-            .sum::<f32>();
+        let here = now.from(left, top + row).first_chunk::<CELL>();
+        let there = key.from(from_left, from_top + row).first_chunk::<CELL>();
+        if let (Some(here), Some(there)) = (here, there) {
+            let pairs = here.iter().zip(there);
+            sum += pairs
+                .map(|(here, there)| (f32::from(*here) - f32::from(*there) - exposure).abs())
+                .sum::<f32>();
+        }
     }
     sum / (CELL * CELL) as f32
 }

@@ -47,7 +47,7 @@ pub struct Config {
     pub epochs: Option<f64>,
     /// Minutes to train for, instead of `steps`: becomes `steps` once, by the speed measured when the run begins.
     pub minutes: Option<f64>,
-    /// Seed of every choice: the split, the parameters, the crops, dropout.
+    /// Seed of every choice but the split: the parameters, the order, the crops, dropout.
     pub seed: u64,
 
     /// Learning rate.
@@ -85,6 +85,9 @@ pub struct Config {
 
     /// Share of the photographs held out for validation, and again for test.
     pub held_out: f64,
+    /// Seed of the choice of those. It is not [`Self::seed`], so that runs of several seeds can be compared on
+    /// photographs that none has learnt from, and a model that is trained on never meets what it was judged by.
+    pub split: u64,
     /// How pictures are varied.
     pub augment: Augment,
     /// Steps between two looks at the validation photographs, each with a sheet and a checkpoint.
@@ -242,6 +245,7 @@ impl Default for Config {
             ema: 0.999,
             settle: 0.1,
             held_out: 0.03,
+            split: 1,
             augment: Augment::default(),
             check_every: 1000,
             check_photos: 120,

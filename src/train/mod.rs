@@ -81,7 +81,8 @@ pub fn earlier_settings(folder: &Path) -> Result<Option<Map<String, Value>>> {
     Ok(saved.state["trainer"]["settings"].as_object().cloned())
 }
 
-/// What a run that goes on from the model `name` takes from it: its kind, its size, and what it was trained for.
+/// What a run that goes on from the model `name` takes from it: its kind, its size, what it was trained for, and which
+/// photographs it never saw.
 ///
 /// # Errors
 /// [`Error::Model`] where there is no such model.
@@ -92,7 +93,13 @@ pub fn settings_of(name: &str) -> Result<Map<String, Value>> {
         ("network".to_owned(), header.network),
         ("size".to_owned(), header.size.into()),
     ]);
-    if let Some(objectives) = header.trained["settings"]["objectives"].as_object() {
+    let earlier = &header.trained["settings"];
+    for name in ["held_out", "split"] {
+        if let Some(value) = earlier.get(name) {
+            settings.insert(name.to_owned(), value.clone());
+        }
+    }
+    if let Some(objectives) = earlier["objectives"].as_object() {
         let mut objectives = objectives.clone();
         // A discriminator is not part of a model, and half an hour is too short to raise a new one.
         objectives.remove("gan");
@@ -237,7 +244,7 @@ const LEAST_SIDE: u32 = 16;
 
 /// Finds the photographs, and says what there is.
 fn scan(config: &Config, job: &Job, tell: &mut dyn FnMut(Event)) -> Result<Split> {
-    let options = ScanOptions::new(&job.photos, config.held_out, config.seed, LEAST_SIDE);
+    let options = ScanOptions::new(&job.photos, config.held_out, config.split, LEAST_SIDE);
     let split = Split::scan(&options, &mut |done, of| tell(Event::Scanned { done, of }))?;
     tell(Event::Note(format!(
         "{} photographs to learn from, {} for validation, {} for test; {}",

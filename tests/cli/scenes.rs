@@ -187,3 +187,43 @@ fn bars_and_burnt_in_words_stay_neutral() {
         }
     }
 }
+
+/// What a scan's mask or a graphic adds on two sides is no part of the scene, however light it is; and the picture between
+/// has the colours that it has without.
+#[test]
+fn masks_of_any_tone_stay_neutral() {
+    let lab = Lab::new();
+    let sample = |name: &str, mask: &str| {
+        let shown = format!("-vf hue=s=0,scale=240:180{mask}");
+        let film = lab.film(
+            name,
+            &format!("-ss 2 -i {SAMPLE} -frames:v 8 {shown} -pix_fmt yuv420p -an -c:v ffv1"),
+        );
+        let output = lab.path(&format!("color-{name}"));
+        colorize(&film, &output, "--codec ffv1").ok();
+        [plane(&output, "u"), plane(&output, "v")]
+    };
+    // Columns of one frame's chroma, 90 rows of `width` samples.
+    let columns = |plane: &[u8], width: usize, range: std::ops::Range<usize>| -> Vec<u8> {
+        let rows = plane[..90 * width].chunks(width);
+        rows.flat_map(|row| row[range.clone()].to_vec()).collect()
+    };
+    let bare = sample("bare.mkv", "").map(|plane| columns(&plane, 120, 4..116));
+    for tone in ["black", "gray", "0xc8c8c8"] {
+        let mask = format!(",pad=320:180:40:0:color={tone}");
+        let planes = sample(&format!("{tone}.mkv"), &mask);
+        let mut apart = 0.;
+        for (plane, bare) in planes.iter().zip(&bare) {
+            let mut bars = columns(plane, 160, 0..15);
+            bars.extend(columns(plane, 160, 145..160));
+            assert!(bars.iter().all(|v| v.abs_diff(128) <= 2), "{tone}");
+            let picture = columns(plane, 160, 24..136);
+            let differences = picture
+                .iter()
+                .zip(bare)
+                .map(|(a, b)| f64::from(a.abs_diff(*b)));
+            apart += differences.sum::<f64>() / picture.len() as f64;
+        }
+        assert!(apart < 8., "{tone}: {apart} from the film without a mask");
+    }
+}

@@ -7,7 +7,7 @@ use super::ops::{Geometry, Statistics};
 use crate::{
     color::AB_SCALE,
     net::{
-        bins::{Decoding, NEIGHBOURS, SIGMA},
+        bins::{Decoding, NEIGHBOURS, SIGMA, SURE},
         graph::{Act, Window},
     },
 };
@@ -323,12 +323,15 @@ pub fn decode(z: &Tensor, bins: &Tensor, offset: &Tensor, decoding: &Decoding) -
     ab.reshape((n, h, w, 2))
 }
 
-/// The length of the mean colour over the root mean square chroma, `[pixels, 1]`.
+/// How sure a colour is, 0..=1: the length of the mean colour over [`SURE`] times the root mean square chroma, `[pixels, 1]`.
 fn certainty(z: &Tensor, bins: &Tensor) -> Result<Tensor> {
     let shares = softmax(&rows(z)?)?;
     let length = shares.matmul(bins)?.sqr()?.sum_keepdim(1)?;
     let squares = shares.matmul(&bins.sqr()?.sum_keepdim(1)?)?;
-    (length / squares)?.sqrt()?.minimum(1f64)
+    (length / squares)?
+        .sqrt()?
+        .affine(1. / f64::from(SURE), 0.)?
+        .minimum(1f64)
 }
 
 /// As the gradient of [`super::ops::Decode`].

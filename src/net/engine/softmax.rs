@@ -5,7 +5,7 @@
 
 use pulp::{Arch, NullaryFnOnce};
 
-use crate::net::bins::{self, Decoding, NEIGHBOURS};
+use crate::net::bins::{self, Decoding, NEIGHBOURS, SURE};
 
 /// Numbers worked on side by side.
 const LANES: usize = 16;
@@ -197,7 +197,8 @@ fn softmax(z: &[f32], palette: &Palette, row: &mut [f32]) -> (f32, [f32; 2]) {
     (sum, [a / sum, b / sum])
 }
 
-/// How sure the logits of one pixel are of a colour: the length of their mean colour over the root mean square chroma.
+/// How sure the logits of one pixel are of a colour, 0..=1: the length of their mean colour over [`SURE`] times the root
+/// mean square chroma.
 #[inline(always)]
 fn certainty(z: &[f32], palette: &Palette, row: &mut [f32]) -> f32 {
     fill(row, z);
@@ -208,9 +209,9 @@ fn certainty(z: &[f32], palette: &Palette, row: &mut [f32]) -> f32 {
         dot(row, &palette.b),
         dot(row, &palette.squares),
     );
-    let share = (a * a + b * b) / (sum * squares);
-    // Where no bin with a colour is likely at all.
-    if share < 1. { share.sqrt() } else { 1. }
+    let certainty = ((a * a + b * b) / (sum * squares)).sqrt() / SURE;
+    // No number where no bin with a colour is likely at all.
+    if certainty < 1. { certainty } else { 1. }
 }
 
 wide! {
@@ -333,20 +334,18 @@ mod tests {
             ab
         };
         let near = |ab: [f32; 2], a: f32, b: f32| (ab[0] - a).hypot(ab[1] - b) < 1e-4;
-        // At right angles, as likely as the other: a mean of 5, 5 where every colour has a chroma of 10.
-        let crossed = [10., 0., 0., 10.];
-        for (calm, share) in [(0, 1.), (1, 0.5f32.sqrt()), (2, 0.5)] {
-            assert!(near(
-                decoded(&crossed, &[1., 1.], calm),
-                5. * share,
-                5. * share
-            ));
+        // A colour or its opposite, 65 to 35: a mean of 3 where every colour has a chroma of 10, half of what is sure.
+        // At half the temperature 65 to 35 becomes 4,225 to 1,225.
+        let opposite = [10., 0., -10., 0.];
+        for (calm, share) in [(0, 1.), (1, 0.5), (2, 0.25)] {
+            let ab = decoded(&opposite, &[0.65f32.ln(), 0.35f32.ln()], calm);
+            assert!(near(ab, 10. * 3000. / 5450. * share, 0.));
         }
-        // Grey or a colour: certain of the hue, not of the chroma.
-        let grey = [10., 0., 0., 0.];
-        assert!(near(decoded(&grey, &[0., 0.], 2), 2.5, 0.));
+        // Colours at right angles, or grey and a colour, are of one kind: sure enough.
+        assert!(near(decoded(&[10., 0., 0., 10.], &[1., 1.], 4), 5., 5.));
+        assert!(near(decoded(&[10., 0., 0., 0.], &[0., 0.], 4), 5., 0.));
         // One colour only, and none at all.
-        assert!(near(decoded(&crossed, &[80., 0.], 4), 10., 0.));
+        assert!(near(decoded(&opposite, &[80., 0.], 4), 10., 0.));
         assert!(near(decoded(&[0., 0.], &[3.], 1), 0., 0.));
     }
 

@@ -16,7 +16,7 @@
 //! | `resize` | a part of a picture at another size |
 //! | `cache`, `loader` | batches made ahead, on threads of their own |
 //!
-//! In which part a picture falls depends on its content and the seed alone, not on names, folders, order or other
+//! In which part a picture falls depends on its content and the seed of the split alone, not on names, folders, order or other
 //! pictures. Every batch is a function of (seed, step), so a resumed run sees exactly the batches it would have seen.
 
 pub mod augment;

@@ -37,8 +37,8 @@ const IDENTITY: usize = 32 + 8;
 /// What a pack says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Header {
-    /// The seed that its tickets are for.
-    seed: u64,
+    /// The split that its tickets are for.
+    split: u64,
     /// Longest short side.
     size: u32,
     /// WebP quality, 0 to 100.
@@ -67,11 +67,11 @@ impl Pack {
         read.is_ok() && magic == *MAGIC
     }
 
-    /// Opens a pack that is to be split by `seed`, and checks all of it.
+    /// Opens a pack that is to be split by the seed `split`, and checks all of it.
     ///
     /// # Errors
-    /// [`Error::Input`] where it cannot be read, is damaged, or was made for another seed.
-    pub fn open(path: &Path, seed: u64) -> Result<Self> {
+    /// [`Error::Input`] where it cannot be read, is damaged, or was made for another split.
+    pub fn open(path: &Path, split: u64) -> Result<Self> {
         let wrong = |why: String| Error::input(shown(path), why);
         let damaged =
             || wrong("the pack is damaged or cut short; copy it again, or pack again".into());
@@ -93,11 +93,11 @@ impl Pack {
         }
         let length = length.try_into().map_or(0, u64::from_le_bytes) as usize;
         let pack = Self::read(path, file, length).map_err(unreadable)?;
-        match pack.header.seed == seed {
+        match pack.header.split == split {
             true => Ok(pack),
             false => Err(wrong(format!(
-                "it was packed for seed {}, not {seed}, so its test pictures are others; take --seed {0}, or pack again with --seed {seed}",
-                pack.header.seed
+                "it was packed for split {}, not {split}, so its test pictures are others; take --set split={0}, or pack again with --split {split}",
+                pack.header.split
             ))),
         }
     }
@@ -172,7 +172,7 @@ pub struct PackOptions {
     /// Most bytes that the file may have; any number where there is none.
     pub fit: Option<u64>,
     /// Seed of the split that the pack will be used with.
-    pub seed: u64,
+    pub split: u64,
 }
 
 /// What a pack has become.
@@ -216,13 +216,13 @@ const A_GO: usize = 64;
 /// As [`Split::scan`]; [`Error::Usage`] where not one picture fits; [`Error::Output`] where the file cannot be
 /// written.
 pub fn write(options: &PackOptions, tell: &mut dyn FnMut(Work, usize, usize)) -> Result<Packed> {
-    let scan = ScanOptions::new(&options.inputs, 0., options.seed, LEAST_SIDE);
+    let scan = ScanOptions::new(&options.inputs, 0., options.split, LEAST_SIDE);
     let split = Split::scan(&scan, &mut |done, of| tell(Work::Scanning, done, of))?;
     let mut skipped = split.skipped;
     let usable = split.train.len();
     let packer = Packer {
         size: options.size,
-        seed: options.seed,
+        split: options.split,
         fit: options.fit.unwrap_or(u64::MAX),
     };
     let (quality, pictures) = packer.fitting(&split.train, &mut skipped, tell)?;
@@ -246,7 +246,7 @@ type Small = (Photo, Vec<u8>);
 
 struct Packer {
     size: u32,
-    seed: u64,
+    split: u64,
     fit: u64,
 }
 
@@ -353,7 +353,7 @@ impl Packer {
             (photo.label(), source.unwrap_or(0), bytes.len() as u32)
         };
         let header = Header {
-            seed: self.seed,
+            split: self.split,
             size: self.size,
             quality,
             pictures: pictures.iter().map(row).collect(),

@@ -83,7 +83,7 @@ impl Split {
     /// Finds, judges and splits. `tell` hears how many files of how many are done.
     ///
     /// # Errors
-    /// [`Error::Input`] where an input cannot be read or a pack is damaged or was made for another seed;
+    /// [`Error::Input`] where an input cannot be read or a pack is damaged or was made for another split;
     /// [`Error::Train`] where there is nothing to learn from.
     pub fn scan(options: &ScanOptions, tell: &mut dyn FnMut(usize, usize)) -> Result<Self> {
         let mut split = Self::default();
