@@ -7,7 +7,10 @@
 //! A stage is a function from a receiver to a sender. Packets of copied streams travel with the frames and every
 //! stage forwards them at once; a frame takes its time, so packets may overtake frames, never one another.
 
+mod aside;
+mod infer;
 mod keep;
+mod relay;
 mod scout;
 
 use std::{thread, time::Instant};
@@ -19,11 +22,14 @@ use crate::{
     frame::{Decoded, Inferred, Item, Merged, Planned, Steady, VideoInfo},
     media::{Merger, Sink, Source, SourceReport, Thumbnailer, Written},
     net::Colorizer,
-    stage::{Meter, Receiver, Sender, Stages, edge},
+    stage::{Meter, Receiver, Sender, Stages, edge, slot},
     temporal::{self, Pace, TemporalFilter},
 };
+pub use aside::{Aside, Mourn};
+use infer::infer;
 pub use keep::KeepColor;
 use keep::Keeper;
+use relay::relay;
 use scout::{Lookout, Scout};
 
 /// How a run colours.
@@ -61,6 +67,8 @@ impl Default for Options {
 pub struct Report {
     /// What the source saw: frames, damage, discontinuities.
     pub source: SourceReport,
+    /// Frames that a live run left out, for newer ones had come before it could look at them.
+    pub dropped: u64,
     /// Frames that kept the colours that they came with.
     pub kept: u64,
     /// Sentences about the source for the user; each kind once.
@@ -121,12 +129,16 @@ pub fn run(
     let ahead = row
         .planner(interval, options.pace)
         .map(|planner| Lookout::new(&info, planner));
-    let keeper = Keeper::new(options.keep_color, ahead.is_none());
+    let carries = ahead.is_some();
+    let keeper = Keeper::new(options.keep_color, !carries);
     let scout = Scout::new(ahead, keeper, thumbs);
     let filter = (row.make)(interval, options.pace);
     let budget = Budget::new(options.batch);
 
-    let (to_plan, decoded) = edge(budget.edge);
+    let (to_plan, decoded) = match options.pace {
+        Pace::Film => edge(budget.edge),
+        Pace::Live => slot(controls.drops()),
+    };
     let (to_infer, planned) = edge(budget.batch);
     let (to_steady, inferred) = edge(budget.edge);
     let (to_merge, steady) = edge(budget.edge);
@@ -136,11 +148,14 @@ pub fn run(
         let mut stages = Stages::new(scope);
         let a = stages.spawn("decode", || decode(&mut source, to_plan, controls))?;
         let b = stages.spawn("plan", || plan(decoded, to_infer, scout))?;
-        let c = stages.spawn("infer", || {
-            infer(planned, to_steady, colorizer, budget.batch, info.rotation)
+        let c = stages.spawn("infer", || match carries && options.pace == Pace::Live {
+            true => relay(planned, to_steady, colorizer, info.rotation),
+            false => infer(planned, to_steady, colorizer, budget.batch, info.rotation),
         })?;
         let d = stages.spawn("steady", || steady_stage(inferred, to_merge, filter))?;
-        let e = stages.spawn("merge", || merge(steady, to_encode, merger, options.grade))?;
+        let e = stages.spawn("merge", || {
+            merge(steady, to_encode, merger, options.grade, controls)
+        })?;
         let f = stages.spawn("encode", || encode(merged, sinks, &info, controls))?;
         stages.join(a);
         stages.join(b);
@@ -159,6 +174,7 @@ pub fn run(
     let (warnings, source) = (source.take_warnings(), source.report());
     Ok(Report {
         source,
+        dropped: controls.dropped(),
         kept,
         warnings,
         written,
@@ -172,7 +188,12 @@ fn decode(source: &mut Source, out: Sender<Decoded>, controls: &Controls) -> Res
     let mut empty = true;
     while empty || !controls.is_finishing() {
         controls.check()?;
-        let Some(item) = source.next()? else { break };
+        let item = match source.next() {
+            // A live source is not waited for.
+            Err(Error::Stopped) if controls.is_finishing() => break,
+            item => item?,
+        };
+        let Some(item) = item else { break };
         empty &= !matches!(item, Item::Frame(_));
         out.send(item)?;
     }
@@ -193,66 +214,6 @@ fn plan(frames: Receiver<Decoded>, out: Sender<Planned>, mut scout: Scout) -> Re
     }
     while let Some(planned) = scout.finish()? {
         out.send(Item::Frame(planned))?;
-    }
-    Ok(())
-}
-
-/// Runs the network on key frames, `batch` at a time; a batch exists only in here.
-fn infer(
-    frames: Receiver<Planned>,
-    out: Sender<Inferred>,
-    colorizer: &mut dyn Colorizer,
-    batch: usize,
-    rotation: u16,
-) -> Result<()> {
-    let (mut waiting, mut keys) = (Vec::new(), 0);
-    for item in frames.iter() {
-        match item {
-            Item::Packet(packet) => out.send(Item::Packet(packet))?,
-            Item::Frame(frame) => {
-                keys += usize::from(frame.thumb.is_some());
-                waiting.push(frame);
-            }
-        }
-        // Frames that no key frame waits before go on at once.
-        if keys == 0 || keys == batch {
-            infer_batch(&mut waiting, &out, colorizer, rotation)?;
-            keys = 0;
-        }
-    }
-    infer_batch(&mut waiting, &out, colorizer, rotation)
-}
-
-fn infer_batch(
-    waiting: &mut Vec<Planned>,
-    out: &Sender<Inferred>,
-    colorizer: &mut dyn Colorizer,
-    rotation: u16,
-) -> Result<()> {
-    let mut keys = Vec::with_capacity(waiting.len());
-    let mut thumbs = Vec::with_capacity(waiting.len());
-    for frame in waiting.iter_mut() {
-        keys.push(frame.thumb.is_some());
-        thumbs.extend(frame.thumb.take());
-    }
-    let maps = match thumbs.is_empty() {
-        true => Vec::new(),
-        false => colorizer.predict(&thumbs)?,
-    };
-    if maps.len() != thumbs.len() {
-        let why = format!("{} maps for {} thumbnails", maps.len(), thumbs.len());
-        return Err(Error::internal("infer", why));
-    }
-    let mut maps = maps.into_iter();
-    for (planned, key) in waiting.drain(..).zip(keys) {
-        let map = if key { maps.next() } else { None };
-        out.send(Item::Frame(Inferred {
-            frame: planned.frame,
-            cut: planned.cut,
-            own: planned.own,
-            motion: planned.motion,
-            ab: map.map(|map| map.rotated_to_coded(rotation)),
-        }))?;
     }
     Ok(())
 }
@@ -291,6 +252,7 @@ fn merge(
     out: Sender<Merged>,
     mut merger: Merger,
     grade: Grade,
+    controls: &Controls,
 ) -> Result<u64> {
     let mut kept = 0;
     for item in frames.iter() {
@@ -303,7 +265,12 @@ fn merge(
                         merger.keep(&frame.picture)?
                     }
                     Some(mut ab) => {
-                        grade.apply(&mut ab);
+                        let saturation = grade.saturation * controls.saturation();
+                        Grade {
+                            saturation,
+                            ..grade
+                        }
+                        .apply(&mut ab);
                         merger.merge(&frame.picture, &ab)?
                     }
                 };
@@ -311,6 +278,7 @@ fn merge(
                     index: frame.index,
                     pts: frame.pts,
                     duration: frame.duration,
+                    arrived: frame.arrived,
                     picture,
                 })
             }

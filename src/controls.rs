@@ -2,16 +2,19 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
 use crate::error::{Error, Result};
 
 /// The user's hand on a running pipeline: please finish, stop at once, and where is it now. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Controls {
     finish: Arc<AtomicBool>,
     abort: Arc<AtomicBool>,
+    /// Bits of the factor on the colours' strength.
+    saturation: Arc<AtomicU32>,
+    dropped: Arc<AtomicU64>,
     progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
 }
 
@@ -22,6 +25,18 @@ pub struct Progress {
     pub frames: u64,
     /// Time of the last one, in seconds of film.
     pub seconds: f64,
+}
+
+impl Default for Controls {
+    fn default() -> Self {
+        Self {
+            finish: Arc::default(),
+            abort: Arc::default(),
+            saturation: Arc::new(1f32.to_bits().into()),
+            dropped: Arc::default(),
+            progress: None,
+        }
+    }
 }
 
 impl Controls {
@@ -46,6 +61,30 @@ impl Controls {
     /// Whether [`Controls::finish`] was called.
     pub fn is_finishing(&self) -> bool {
         self.finish.load(Ordering::Relaxed)
+    }
+
+    /// From the next frame on the colours are this many times as strong as they were asked to be; 1 at first.
+    pub fn saturate(&self, factor: f32) {
+        self.saturation.store(factor.to_bits(), Ordering::Relaxed);
+    }
+
+    /// What [`Controls::saturate`] has set.
+    pub fn saturation(&self) -> f32 {
+        f32::from_bits(self.saturation.load(Ordering::Relaxed))
+    }
+
+    /// Frames that a live run has left out so far, for newer ones had come.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn drops(&self) -> Arc<AtomicU64> {
+        self.dropped.clone()
+    }
+
+    /// The flag that [`Controls::finish`] raises, for a source that may have nothing to say when the user wants to end.
+    pub fn finish_flag(&self) -> Arc<AtomicBool> {
+        self.finish.clone()
     }
 
     /// The flag that [`Controls::abort`] raises, for code that blocks in the network or in a driver.

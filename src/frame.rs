@@ -3,6 +3,8 @@
 //! Nothing here knows ffmpeg, tensors, flags or threads. Outside `net` and `train`, lightness L is 0..100 and
 //! a, b are CIE 1976 units.
 
+use std::time::Instant;
+
 use crate::{
     media::{Packet, Picture},
     temporal::Motion,
@@ -158,6 +160,8 @@ pub struct Decoded {
     pub pts: i64,
     /// Duration in the same time base; at least 1.
     pub duration: i64,
+    /// When the packet came that made it whole: from there a live run counts its delay.
+    pub arrived: Instant,
     /// The whole decoded frame; read-only for everybody.
     pub picture: Picture,
 }
@@ -176,6 +180,14 @@ pub struct Planned {
     pub motion: Option<Motion>,
 }
 
+/// What the network says of a frame that has passed already.
+pub struct Late {
+    /// The frame's index.
+    pub of: u64,
+    /// Its colour.
+    pub ab: AbMap,
+}
+
 /// infer -> steady: colour on key frames only.
 pub struct Inferred {
     /// The frame.
@@ -184,8 +196,12 @@ pub struct Inferred {
     pub cut: bool,
     /// It keeps the colours that it came with.
     pub own: bool,
-    /// Colour, on key frames.
+    /// Motion of the frames after it is told up to here.
+    pub key: bool,
+    /// Colour, on key frames; on those of a live run only where there is none to be carried to them.
     pub ab: Option<AbMap>,
+    /// In a live run: the colour of an earlier key frame, which has just become known.
+    pub late: Option<Late>,
     /// How it moves, where the temporal filter asks for it.
     pub motion: Option<Motion>,
 }
@@ -206,6 +222,8 @@ pub struct Merged {
     pub pts: i64,
     /// Duration in the same time base.
     pub duration: i64,
+    /// When the packet came that made the frame whole.
+    pub arrived: Instant,
     /// The picture to encode.
     pub picture: Picture,
 }

@@ -21,6 +21,7 @@
 //! | [`temporal`] | scenes, motion, colour over time | `frame` |
 //! | [`controls`] | please finish, stop at once, where is it now | `error` |
 //! | [`colorize`] | the stages | all of the above |
+//! | [`live`] | what a live run shows of itself: the preview page, its figures | `media`, `net`, `controls`, `stage` |
 //! | [`train`], [`eval`] | learning and measuring | `net`, `color`, `media` |
 //! | [`cli`] | flags, progress, words | everything; nothing uses it |
 //! | [`error`] | the one error type | nothing |
@@ -48,6 +49,7 @@ pub mod controls;
 pub mod error;
 pub mod eval;
 pub mod frame;
+pub mod live;
 pub mod media;
 pub mod net;
 pub mod stage;

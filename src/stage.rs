@@ -8,7 +8,11 @@
 use std::{
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
-    thread::{Builder, Scope, ScopedJoinHandle},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{Builder, JoinHandle, Scope, ScopedJoinHandle},
     time::{Duration, Instant},
 };
 
@@ -32,6 +36,8 @@ thread_local! {
 pub struct Sender<F> {
     items: channel::Sender<Item<F>>,
     slots: channel::Sender<()>,
+    /// On a [`slot`]: where the frame that waits can be taken back, and how many were.
+    stale: Option<(channel::Receiver<Item<F>>, Arc<AtomicU64>)>,
 }
 
 /// The receiving end of an edge.
@@ -50,12 +56,21 @@ pub fn edge<F>(frames: usize) -> (Sender<F>, Receiver<F>) {
         Sender {
             items: item_tx,
             slots: slot_tx,
+            stale: None,
         },
         Receiver {
             items: item_rx,
             slots: slot_rx,
         },
     )
+}
+
+/// An edge for what is seen as it comes: one frame waits, and a newer one takes its place. `dropped` counts those that
+/// nobody saw. Packets are never dropped.
+pub fn slot<F>(dropped: Arc<AtomicU64>) -> (Sender<F>, Receiver<F>) {
+    let (mut sender, receiver) = edge(1);
+    sender.stale = Some((receiver.items.clone(), dropped));
+    (sender, receiver)
 }
 
 impl<F> Sender<F> {
@@ -65,11 +80,33 @@ impl<F> Sender<F> {
     /// [`Error::Disconnected`] once the reader is gone.
     pub fn send(&self, item: Item<F>) -> Result<()> {
         waiting(&BLOCKED, || {
-            if matches!(item, Item::Frame(_)) {
+            if matches!(item, Item::Frame(_)) && !self.takes_place()? {
                 self.slots.send(()).map_err(|_| Error::Disconnected)?;
             }
             self.items.send(item).map_err(|_| Error::Disconnected)
         })
+    }
+}
+
+impl<F> Sender<F> {
+    /// On a slot that is full: takes the waiting frame out, whose place is free then.
+    fn takes_place(&self) -> Result<bool> {
+        let Some((waiting, dropped)) = &self.stale else {
+            return Ok(false);
+        };
+        let mut taken = false;
+        // Packets go back in their order; this is the only sender, so none comes between.
+        let items: Vec<_> = waiting.try_iter().collect();
+        for item in items {
+            match item {
+                Item::Frame(_) => {
+                    taken = true;
+                    dropped.fetch_add(1, Ordering::Relaxed);
+                }
+                packet => self.items.send(packet).map_err(|_| Error::Disconnected)?,
+            }
+        }
+        Ok(taken)
     }
 }
 
@@ -98,6 +135,107 @@ fn waiting<T>(
     let value = wait();
     account.set(account.get() + since.elapsed());
     value
+}
+
+/// A thread beside a stage that answers one question at a time. It ends when this is dropped.
+pub struct Helper<Q, A> {
+    questions: channel::Sender<Q>,
+    answers: channel::Receiver<Result<A>>,
+    busy: bool,
+}
+
+impl<Q: Send, A: Send> Helper<Q, A> {
+    /// Starts a thread called `name`, which answers by `work`.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        name: &'static str,
+        mut work: impl FnMut(Q) -> Result<A> + Send + 'scope,
+    ) -> Result<Self>
+    where
+        Q: 'scope,
+        A: 'scope,
+    {
+        let (questions, asked) = channel::bounded(1);
+        let (tell, answers) = channel::bounded(1);
+        let body = move || {
+            for question in asked {
+                let answer = catch_unwind(AssertUnwindSafe(|| work(question)));
+                let answer = answer.unwrap_or_else(|_| Err(Error::internal(name, "it panicked")));
+                if tell.send(answer).is_err() {
+                    break;
+                }
+            }
+        };
+        let thread = Builder::new().name(name.into()).spawn_scoped(scope, body);
+        thread.map_err(|e| Error::internal(name, e))?;
+        Ok(Self {
+            questions,
+            answers,
+            busy: false,
+        })
+    }
+
+    /// Whether an answer is due.
+    pub fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// Asks; the answer to the last question must have been taken.
+    ///
+    /// # Errors
+    /// The thread is gone.
+    pub fn ask(&mut self, question: Q) -> Result<()> {
+        let asked = self.questions.send(question);
+        self.busy = true;
+        asked.map_err(|_| Error::Disconnected)
+    }
+
+    /// The answer, if there is one by now.
+    ///
+    /// # Errors
+    /// What the work failed with.
+    pub fn answer(&mut self) -> Result<Option<A>> {
+        let answer = self.answers.try_recv().ok();
+        self.busy &= answer.is_none();
+        answer.transpose()
+    }
+
+    /// The answer, which is waited for.
+    ///
+    /// # Errors
+    /// What the work failed with; the thread is gone.
+    pub fn wait(&mut self) -> Result<A> {
+        let answer = self.answers.recv().map_err(|_| Error::Disconnected)?;
+        self.busy = false;
+        answer
+    }
+}
+
+/// A thread of its own, outside the pipeline.
+pub struct Apart<T>(&'static str, JoinHandle<T>);
+
+impl<T: Send + 'static> Apart<T> {
+    /// Starts one called `name`.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start(name: &'static str, body: impl FnOnce() -> T + Send + 'static) -> Result<Self> {
+        let thread = Builder::new().name(name.into()).spawn(body);
+        let thread = thread.map_err(|e| Error::internal(name, e))?;
+        Ok(Self(name, thread))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It panicked.
+    pub fn join(self) -> Result<T> {
+        let ended = self.1.join();
+        ended.map_err(|_| Error::internal(self.0, "its thread panicked"))
+    }
 }
 
 /// How a stage spent its time.
@@ -257,6 +395,28 @@ mod tests {
             });
             assert_eq!(got, (0..n).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn on_a_slot_the_newest_frame_waits_and_every_packet() {
+        let dropped = Arc::new(AtomicU64::new(0));
+        let (tx, rx) = slot(dropped.clone());
+        for number in 0..5 {
+            tx.send(Item::Packet(crate::media::Packet::numbered(number)))
+                .unwrap();
+            tx.send(Item::Frame(number)).unwrap();
+        }
+        drop(tx);
+        let mut packets = Vec::new();
+        let mut frames = Vec::new();
+        for item in rx.iter() {
+            match item {
+                Item::Packet(packet) => packets.push(packet.number()),
+                Item::Frame(frame) => frames.push(frame),
+            }
+        }
+        assert_eq!((frames, packets), (vec![4], vec![0, 1, 2, 3, 4]));
+        assert_eq!(dropped.load(Ordering::Relaxed), 4);
     }
 
     #[test]

@@ -105,6 +105,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("temporal", &["error", "frame"]),
     ("media", &["error", "frame", "color"]),
     ("net", &["error", "frame", "color"]),
+    (
+        "live",
+        &["controls", "error", "frame", "media", "net", "stage"],
+    ),
     ("error.rs", &[]),
 ];
 

@@ -143,6 +143,7 @@ fn send_from(
                 index: frame.index,
                 pts: frame.pts,
                 duration: frame.duration,
+                arrived: frame.arrived,
                 picture: merger.merge(&frame.picture, &grey)?,
             })?,
         }
@@ -1060,6 +1061,7 @@ fn an_unfinished_sequence_is_removed() {
             index: frame.index,
             pts: frame.pts,
             duration: frame.duration,
+            arrived: frame.arrived,
             picture,
         })
         .unwrap();

@@ -140,7 +140,7 @@ struct NetworkArgs {
     threads: Option<u16>,
 }
 
-fn key_value(s: &str) -> std::result::Result<(String, String), String> {
+pub(super) fn key_value(s: &str) -> std::result::Result<(String, String), String> {
     match s.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
         _ => Err(format!("'{s}' is not KEY=VALUE")),
@@ -148,7 +148,7 @@ fn key_value(s: &str) -> std::result::Result<(String, String), String> {
 }
 
 /// A number from `LEAST` to `MOST`.
-fn within<const LEAST: i8, const MOST: i8>(s: &str) -> std::result::Result<f32, String> {
+pub(super) fn within<const LEAST: i8, const MOST: i8>(s: &str) -> std::result::Result<f32, String> {
     let number = s.parse().ok();
     let fits = |v: &f32| (f32::from(LEAST)..=f32::from(MOST)).contains(v);
     number
@@ -157,7 +157,7 @@ fn within<const LEAST: i8, const MOST: i8>(s: &str) -> std::result::Result<f32, 
 }
 
 /// Seconds of "90", "1:30" or "0:01:30.5".
-fn time(s: &str) -> std::result::Result<f64, String> {
+pub(super) fn time(s: &str) -> std::result::Result<f64, String> {
     let wrong = || format!("'{s}' is not a time: write seconds (90.5) or [HH:]MM:SS (1:30.5)");
     let parts: Vec<f64> = s
         .split(':')
@@ -345,6 +345,8 @@ impl ColorizeArgs {
             // Decoding takes at most half of what encoding takes; the encoder and the network need all of them.
             threads: self.threads().map_or(0, |n| n.div_ceil(2)),
             interrupt: Some(controls.abort_flag()),
+            patience: None,
+            low_delay: false,
         }
     }
 
@@ -433,7 +435,7 @@ fn expected_frames(
 }
 
 /// Ctrl-C or SIGTERM once: finish the file. Twice: stop at once.
-fn on_signals(ui: Ui) -> Result<Controls> {
+pub(super) fn on_signals(ui: Ui) -> Result<Controls> {
     let controls = Controls::default();
     let hand = controls.clone();
     ctrlc::set_handler(move || {

@@ -4,6 +4,7 @@ mod colorize;
 mod completions;
 mod eval;
 mod info;
+mod live;
 mod merge;
 mod pack;
 mod place;
@@ -23,6 +24,7 @@ Examples:
   autochrome colorize film.mkv -o out.mov --codec prores
   autochrome colorize reel1.avi reel2.avi -o colored/
   autochrome colorize film.mp4 --start 60 --duration 10 --preview sheet.png
+  autochrome live /dev/video0                     a camera; the picture at http://127.0.0.1:8080
   autochrome train --from default my-footage/ -o mine.safetensors
   autochrome pack ~/photos ~/films -o all.pack --size 144 --fit 40M
   autochrome colorize film.mp4 --model mine.safetensors
@@ -58,6 +60,8 @@ struct Voice {
 enum Verb {
     /// Colorize films, stills or streams
     Colorize(Box<colorize::ColorizeArgs>),
+    /// Colorize a camera or a stream as it comes, with a preview in the browser
+    Live(Box<live::LiveArgs>),
     /// Train a generator on colour photographs
     Train(train::TrainArgs),
     /// Measure a model on held-out photographs
@@ -77,6 +81,7 @@ impl Cli {
     pub fn threads(&self) -> Option<usize> {
         match &self.verb {
             Verb::Colorize(args) => args.threads(),
+            Verb::Live(args) => args.threads(),
             Verb::Train(args) => args.threads.map(usize::from),
             _ => None,
         }
@@ -96,6 +101,7 @@ impl Cli {
         let ui = Ui::new(self.voice.verbose, self.voice.quiet);
         match self.verb {
             Verb::Colorize(args) => args.run(&ui),
+            Verb::Live(args) => args.run(&ui),
             Verb::Train(args) => args.run(&ui),
             Verb::Eval(args) => args.run(&ui),
             Verb::Pack(args) => args.run(&ui),

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use std::time::Instant;
+
 use crate::{
     error::{Error, Result},
     frame::{AbMap, Decoded, Inferred, Steady, Thumb},
@@ -76,12 +78,15 @@ impl Line {
             index,
             pts: index as i64,
             duration: 1,
+            arrived: Instant::now(),
             picture: Picture::empty(),
         };
         let done = self.filter.push(Inferred {
             frame,
             cut,
             own: false,
+            key,
+            late: None,
             motion,
             ab: key.then_some(map),
         })?;

@@ -128,6 +128,7 @@ impl Sink for BesideSink {
             index: frame.index,
             pts: frame.pts,
             duration: frame.duration,
+            arrived: frame.arrived,
             picture: Picture(wide),
         })
     }

@@ -3,7 +3,12 @@
 //!
 //! This is what the rest of the program sees; [`super::reader`] does the work.
 
-use super::{Picture, probe, reader::Reader};
+use super::{
+    Picture,
+    feed::{Feed, Hear},
+    probe,
+    reader::Reader,
+};
 use crate::{
     error::Result,
     frame::{Decoded, Item, VideoInfo},
@@ -12,6 +17,7 @@ use ffmpeg_next as ffmpeg;
 use std::{
     ffi::OsStr,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 /// How to open an input.
@@ -29,6 +35,11 @@ pub struct InputOptions {
     pub threads: usize,
     /// Ends a blocking read with [`Error::Stopped`] once it is true.
     pub interrupt: Option<Arc<AtomicBool>>,
+    /// Longest that the input may take to give its next packet; beyond that it counts as gone.
+    pub patience: Option<Duration>,
+    /// Frames are not held back: neither for the next one, which would tell how long they last, nor by threads of the
+    /// decoder or buffers of the demuxer. For cameras and streams.
+    pub low_delay: bool,
 }
 
 /// What is known of an input before its first frame is coloured.
@@ -65,6 +76,8 @@ pub struct SourceReport {
 pub struct Source {
     info: SourceInfo,
     reader: Reader,
+    /// What makes it a live one.
+    feed: Option<Feed>,
 }
 
 impl Source {
@@ -79,7 +92,27 @@ impl Source {
         reader.seek(options)?;
         reader.read_first_frame()?;
         let info = reader.info()?;
-        Ok(Self { info, reader })
+        Ok(Self {
+            info,
+            reader,
+            feed: None,
+        })
+    }
+
+    /// Opens a camera or a stream that is to be seen as it comes, for as long as it is wanted: where it goes away or has
+    /// nothing to say for `options.patience` it is opened again, after growing pauses, and goes on with the size, the
+    /// format and the clock of before. `hear` is told of it. A film is read at its own pace, once.
+    ///
+    /// # Errors
+    /// As for [`Source::open`]; what never was there is not waited for.
+    pub fn live(input: &OsStr, options: &InputOptions, hear: Hear) -> Result<Self> {
+        let options = InputOptions {
+            low_delay: true,
+            ..options.clone()
+        };
+        let mut source = Self::open(input, &options)?;
+        source.feed = Some(Feed::new(input, options, &source.reader, hear));
+        Ok(source)
     }
 
     /// What is known.
@@ -96,7 +129,10 @@ impl Source {
         reason = "an iterator of results would hide how it ends"
     )]
     pub fn next(&mut self) -> Result<Option<Item<Decoded>>> {
-        self.reader.next()
+        match &mut self.feed {
+            None => self.reader.next(),
+            Some(feed) => feed.next(&mut self.reader),
+        }
     }
 
     /// What was met so far; complete once [`Source::next`] has returned `None`.

@@ -10,9 +10,20 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
+
+/// Options of FFmpeg's for a source that is seen as it comes: short probing, no buffer, no frame kept in a decoder's
+/// threads.
+const LOW_DELAY: [(&str, &str); 5] = [
+    ("fflags", "nobuffer"),
+    ("flags", "low_delay"),
+    ("thread_type", "slice"),
+    ("analyzeduration", "1000000"),
+    ("probesize", "1000000"),
+];
 
 /// An input that may be worth opening.
 pub(super) struct Location {
@@ -22,6 +33,37 @@ pub(super) struct Location {
     url: CString,
     format: Option<String>,
     interrupt: Option<Arc<AtomicBool>>,
+    watch: Watch,
+}
+
+/// Since when a source has been silent, and how long it may be.
+#[derive(Clone)]
+struct Watch {
+    patience: Option<Duration>,
+    /// Milliseconds after `begun` at which it was last heard.
+    heard: Arc<AtomicU64>,
+    begun: Instant,
+}
+
+impl Watch {
+    fn new(patience: Option<Duration>) -> Self {
+        Self {
+            patience,
+            heard: Arc::default(),
+            begun: Instant::now(),
+        }
+    }
+
+    fn heard(&self) {
+        let now = self.begun.elapsed().as_millis() as u64;
+        self.heard.store(now, Ordering::Relaxed);
+    }
+
+    fn is_over(&self) -> bool {
+        let since = Duration::from_millis(self.heard.load(Ordering::Relaxed));
+        let silent = self.begun.elapsed().saturating_sub(since);
+        self.patience.is_some_and(|patience| silent > patience)
+    }
 }
 
 impl Location {
@@ -54,6 +96,7 @@ impl Location {
             url,
             format: options.format.clone(),
             interrupt: options.interrupt.clone(),
+            watch: Watch::new(options.patience),
         })
     }
 
@@ -69,8 +112,18 @@ impl Location {
                 )));
             }
         }
+        // What the user says comes last and so counts.
+        let wanted = match options.low_delay {
+            true => [
+                &LOW_DELAY.map(|(k, v)| (k.into(), v.into())),
+                &options.options[..],
+            ]
+            .concat(),
+            false => options.options.clone(),
+        };
         let flag = self.interrupt.clone();
-        let stop = move || is_set(flag.as_ref());
+        let watch = self.watch.clone();
+        let stop = move || is_set(flag.as_ref()) || watch.is_over();
         let demuxer = self.format.as_deref().map(demuxer).transpose()?;
         let stream = (self.name == "-")
             .then(|| stdin::open(self.interrupt.clone()))
@@ -80,7 +133,7 @@ impl Location {
             &self.url,
             stream,
             demuxer.as_ref(),
-            options.options.iter().collect(),
+            wanted.iter().collect(),
             stop,
         )
         .map_err(|e| self.refused(e))
@@ -89,6 +142,27 @@ impl Location {
             "tty" if self.format.is_none() => Err(self.refused(ffmpeg::Error::InvalidData)),
             _ => Ok(opened),
         })
+    }
+
+    /// Something has come.
+    pub(super) fn heard(&self) {
+        self.watch.heard();
+    }
+
+    /// Whether nothing has come for longer than the source may be silent.
+    pub(super) fn silent(&self) -> bool {
+        self.watch.is_over()
+    }
+
+    /// Why FFmpeg was told to stop waiting, where the user has not said so: nothing has come for so long.
+    pub(super) fn silence(&self) -> Error {
+        match self.watch.patience {
+            None => Error::Stopped,
+            Some(patience) => self.error(format!(
+                "nothing has come from it for {:.0} s; is it switched on, and the address right?",
+                patience.as_secs_f64()
+            )),
+        }
     }
 
     /// Whether the user asked to stop at once.
@@ -104,8 +178,9 @@ impl Location {
     fn refused(&self, e: ffmpeg::Error) -> Error {
         use ffmpeg::Error::*;
         self.error(match e {
-            Exit => return Error::Stopped,
             _ if self.interrupted() => return Error::Stopped,
+            Exit => return self.silence(),
+            _ if self.silent() => return self.silence(),
             InvalidData if self.name == "-" => {
                 "standard input is not media that FFmpeg can recognize; name its format with --input-format".into()
             }

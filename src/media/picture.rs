@@ -16,12 +16,22 @@ use ffmpeg_next as ffmpeg;
 pub struct Picture(pub(super) ffmpeg::frame::Video);
 
 /// A packet of a copied stream, with the source stream's index and time base.
+#[derive(Clone)]
 pub struct Packet {
     pub(super) packet: ffmpeg::Packet,
     pub(super) time_base: ffmpeg::Rational,
 }
 
 impl Picture {
+    /// The same picture once more; its samples are not copied.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn share(&self) -> Result<Self> {
+        let shared = ffi::output::reference(&self.0);
+        shared.map(Self).map_err(|e| Error::internal("picture", e))
+    }
+
     /// Width and height in samples, as coded.
     pub fn size(&self) -> (usize, usize) {
         (self.0.width() as usize, self.0.height() as usize)
@@ -55,6 +65,24 @@ impl Picture {
         let rgb = scaler.run(&self.0)?;
         let rows = (0..height).map(|y| ffi::row(&rgb, 0, y, 3 * width).unwrap_or_default());
         Ok(rows.collect::<Vec<_>>().concat())
+    }
+}
+
+#[cfg(test)]
+impl Packet {
+    /// An empty packet of a stream of this number.
+    pub(crate) fn numbered(number: u32) -> Self {
+        let mut packet = ffmpeg::Packet::empty();
+        packet.set_stream(number as usize);
+        Self {
+            packet,
+            time_base: ffmpeg::Rational(1, 1),
+        }
+    }
+
+    /// The number of its stream.
+    pub(crate) fn number(&self) -> u32 {
+        self.packet.stream() as u32
     }
 }
 

@@ -16,7 +16,7 @@ use ffmpeg_next::{
     self as ffmpeg, Dictionary, Rational, Rescale, codec::packet::side_data::Type as SideData,
     media::Type, rescale::TIME_BASE,
 };
-use std::{collections::VecDeque, ffi::OsStr};
+use std::{collections::VecDeque, ffi::OsStr, time::Instant};
 
 /// Packets of other streams that may wait for the first frame. A file that holds more before it is refused.
 const WAITING: usize = 50_000;
@@ -115,6 +115,11 @@ pub(super) struct Reader {
     stage: Stage,
     damaged_in_a_row: u32,
     last_refusal: Option<ffmpeg::Error>,
+    at_hand: bool,
+    /// No frame waits for the next one, which would tell how long it lasts.
+    low_delay: bool,
+    /// When the last packet came.
+    arrived: Instant,
     report: SourceReport,
     warnings: Vec<String>,
 }
@@ -142,6 +147,7 @@ impl Reader {
         }
         let tracks: Vec<Track> = input.streams().map(|s| Track::new(&s)).collect();
         let (main, decoder) = open_decoder(&location, &input, options.threads, rest)?;
+        let at_hand = container.duration.is_some() || input.format().name() == "lavfi";
         let tb = tracks[main].tb;
         let rate = input.stream(main).and_then(|s| ffi::frame_rate(&input, &s));
         Ok(Self {
@@ -164,6 +170,9 @@ impl Reader {
             stage: Stage::Reading,
             damaged_in_a_row: 0,
             last_refusal: None,
+            at_hand,
+            low_delay: options.low_delay,
+            arrived: Instant::now(),
             report: SourceReport::default(),
             warnings: Vec::new(),
         })
@@ -202,6 +211,28 @@ impl Reader {
 
     pub(super) fn input(&self) -> &ffmpeg::format::context::Input {
         &self.input
+    }
+
+    /// Lets go of the source, so that it can be opened again; nothing more can be read here.
+    pub(super) fn close(&mut self) -> Result<()> {
+        self.stage = Stage::Done;
+        let closed = ffi::close(&mut self.input);
+        closed.map_err(|e| Error::internal("input", e))
+    }
+
+    /// Gives frames the size and format that an earlier reader's had.
+    pub(super) fn follow(&mut self, earlier: &Self) {
+        self.shape = earlier.shape.as_ref().map(ffi::template);
+    }
+
+    /// Ticks of the main video.
+    pub(super) fn time_base(&self) -> Rational {
+        self.tb
+    }
+
+    /// Whether it is a film, or drawn as fast as it is asked for: not what gives a frame when there is one.
+    pub(super) fn is_at_hand(&self) -> bool {
+        self.at_hand
     }
 
     pub(super) fn main(&self) -> usize {
@@ -460,11 +491,15 @@ impl Reader {
             match packet.read(&mut self.input) {
                 Ok(()) => {
                     self.damaged_in_a_row = 0;
+                    self.arrived = Instant::now();
+                    self.location.heard();
                     return Ok(Some(packet));
                 }
                 Err(ffmpeg::Error::Eof) => return Ok(None),
-                Err(ffmpeg::Error::Exit) => return Err(Error::Stopped),
                 Err(_) if self.location.interrupted() => return Err(Error::Stopped),
+                // Also behind a packet that a demuxer made of what it had when the waiting ended.
+                Err(ffmpeg::Error::Exit) => return Err(self.location.silence()),
+                Err(_) if self.location.silent() => return Err(self.location.silence()),
                 // Demuxers step over a damaged place; one that cannot would say the same for ever.
                 Err(ffmpeg::Error::InvalidData) if self.damaged_in_a_row < DAMAGED_IN_A_ROW => {
                     self.damaged_in_a_row += 1;
@@ -554,8 +589,12 @@ impl Reader {
             index: 0,
             pts,
             duration: 1,
+            arrived: self.arrived,
             picture: Picture(frame),
         });
+        if self.low_delay {
+            self.release_held(pts + self.clock.last_duration(None));
+        }
         Ok(())
     }
 

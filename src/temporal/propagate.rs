@@ -1,12 +1,12 @@
 //! Colour carried along motion: the network's colours are steadied from key frame to key frame, and the frames between
 //! two key frames take theirs from both, the nearer one more.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
-use super::{Pace, TemporalFilter, cut, motion::Field, plan::Motion, way::Way};
+use super::{Pace, Sketch, TemporalFilter, cut, motion::Field, plan::Motion, way::Way};
 use crate::{
     error::{Error, Result},
-    frame::{AbMap, Inferred, Steady},
+    frame::{AbMap, Inferred, Late, Steady},
 };
 
 /// How many frames colour is steadied over at least, by the key frames that lie in them.
@@ -24,7 +24,33 @@ pub struct Propagate {
     colour: Option<AbMap>,
     /// Frames since, that wait for the next one.
     waiting: Vec<Inferred>,
+    /// In a live run: what is known while colours come late.
+    behind: Behind,
 }
+
+/// Motion beyond the last key frame, where the colour that is carried is of an earlier one.
+#[derive(Default)]
+struct Behind {
+    /// Sketch of the key frame whose colour is carried.
+    sketch: Option<Arc<Sketch>>,
+    /// From the last key frame to it; none where they are one.
+    way: Option<Field>,
+    /// Key frames whose colour may still come.
+    asked: Vec<Asked>,
+}
+
+/// A key frame without colour as yet.
+struct Asked {
+    index: u64,
+    sketch: Arc<Sketch>,
+    /// From it to the key frame whose colour was carried then.
+    way: Way,
+    /// From the last key frame to it.
+    onward: Field,
+}
+
+/// Key frames whose colour may be under way: the network looks at one, and the newest may be asked about next.
+const UNDER_WAY: usize = 8;
 
 /// A key frame.
 struct Key {
@@ -43,7 +69,74 @@ impl Propagate {
             keys: VecDeque::new(),
             colour: None,
             waiting: Vec::new(),
+            behind: Behind::default(),
         }
+    }
+
+    /// A frame of a live run, which has no colour of its own: that of an earlier key frame, carried.
+    fn carried(&mut self, frame: Inferred) -> Result<Steady> {
+        if let Some(late) = frame.late {
+            self.come(late)?;
+        }
+        let (Some(colour), Some(motion)) = (&self.colour, frame.motion) else {
+            return Err(uncoloured(frame.frame.index));
+        };
+        let behind = &mut self.behind;
+        let way = match (&behind.way, &behind.sketch) {
+            (Some(onward), Some(key)) => {
+                Way::new(motion.way.field.then(onward), &motion.sketch, key)
+            }
+            _ => motion.way.clone(),
+        };
+        let ab = filled(&way.field.carry(colour), &way.trust);
+        if frame.key {
+            for asked in &mut behind.asked {
+                asked.onward = motion.way.field.then(&asked.onward);
+            }
+            if behind.asked.len() == UNDER_WAY {
+                behind.asked.remove(0);
+            }
+            behind.way = Some(way.field.clone());
+            behind.asked.push(Asked {
+                index: frame.frame.index,
+                onward: Field::still(way.field.size),
+                sketch: motion.sketch,
+                way,
+            });
+        }
+        Ok(Steady {
+            frame: frame.frame,
+            ab: Some(ab),
+        })
+    }
+
+    /// The colour of an earlier key frame has come: it is steadied, and carried from now on.
+    fn come(&mut self, late: Late) -> Result<()> {
+        let asked = &mut self.behind.asked;
+        let Some(at) = asked.iter().position(|asked| asked.index == late.of) else {
+            // Of a scene that is over.
+            return Ok(());
+        };
+        // Those before it were never asked about.
+        let Some(key) = asked.drain(..=at).next_back() else {
+            return Ok(());
+        };
+        self.behind.sketch = Some(key.sketch);
+        self.behind.way = Some(key.onward);
+        // The network was busy when the others came: it will say nothing of them.
+        self.behind.asked.clear();
+        self.colour = Some(self.kept(late.ab, key.way)?);
+        Ok(())
+    }
+
+    /// Takes a key frame's colour in, and gives it steadied; `way` leads to the key frame before.
+    fn kept(&mut self, ab: AbMap, way: Way) -> Result<AbMap> {
+        self.keys.push_back(Key { ab, way });
+        while self.keys.len() > self.steadied() + 1 {
+            self.keys.pop_front();
+        }
+        self.steady()
+            .ok_or_else(|| Error::internal("steady", "a key frame is lost"))
     }
 
     /// Key frames whose colour a key frame's is steadied with.
@@ -74,7 +167,7 @@ impl Propagate {
         let Some(last) = &self.colour else {
             return match waiting.first() {
                 None => Ok(Vec::new()),
-                Some(frame) => Err(colourless(frame)),
+                Some(frame) => Err(uncoloured(frame.frame.index)),
             };
         };
         let ahead = next.map(|(colour, motion)| (colour, ways_to(motion, &waiting)));
@@ -200,11 +293,8 @@ fn pulled(cells: Vec<[f32; 3]>, (width, height): (usize, usize)) -> Vec<[f32; 2]
     cells.into_iter().enumerate().map(cell).collect()
 }
 
-fn colourless(frame: &Inferred) -> Error {
-    Error::internal(
-        "steady",
-        format!("frame {} came before any colour", frame.frame.index),
-    )
+fn uncoloured(frame: u64) -> Error {
+    Error::internal("steady", format!("frame {frame} came before any colour"))
 }
 
 impl TemporalFilter for Propagate {
@@ -226,9 +316,9 @@ impl TemporalFilter for Propagate {
             self.colour = None;
         }
         let Some(ab) = frame.ab.take() else {
-            self.waiting.push(frame);
-            if self.pace == Pace::Live {
-                done.extend(self.between(None)?);
+            match self.pace {
+                Pace::Film => self.waiting.push(frame),
+                Pace::Live => done.push(self.carried(frame)?),
             }
             return Ok(done);
         };
@@ -238,22 +328,17 @@ impl TemporalFilter for Propagate {
                 format!("frame {} came without motion", frame.frame.index),
             ));
         };
-        self.keys.push_back(Key {
-            ab,
-            way: motion.way.clone(),
-        });
-        while self.keys.len() > self.steadied() + 1 {
-            self.keys.pop_front();
-        }
-        let Some(colour) = self.steady() else {
-            return Err(Error::internal("steady", "a key frame is lost"));
-        };
+        let colour = self.kept(ab, motion.way.clone())?;
         done.extend(self.between(Some((&colour, &motion)))?);
+        self.behind = Behind {
+            sketch: Some(motion.sketch),
+            ..Behind::default()
+        };
+        self.colour = Some(colour.clone());
         done.push(Steady {
             frame: frame.frame,
-            ab: Some(colour.clone()),
+            ab: Some(colour),
         });
-        self.colour = Some(colour);
         Ok(done)
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    frame::{AbMap, Decoded},
+    frame::{AbMap, Decoded, Late},
     media::Picture,
 };
 
@@ -57,10 +57,13 @@ fn film((row, pace): (&Row, Pace), first: usize, end: usize) -> Vec<Inferred> {
             index: i as u64,
             pts: (first + i) as i64 * 3,
             duration: 3,
+            arrived: std::time::Instant::now(),
             picture: Picture::empty(),
         },
         cut: plan.cut,
         own: false,
+        key: plan.key,
+        late: None,
         ab: plan.key.then(|| colour(first + i)),
         motion: plan.motion,
     };
@@ -176,10 +179,13 @@ fn stands_still(pace: Pace) {
             index: i as u64,
             pts: i as i64,
             duration: 1,
+            arrived: std::time::Instant::now(),
             picture: Picture::empty(),
         },
         cut: plan.cut,
         own: false,
+        key: plan.key,
+        late: None,
         ab: plan.key.then(|| colour(3)),
         motion: plan.motion,
     });
@@ -194,5 +200,31 @@ fn stands_still(pace: Pace) {
             "frame {} differs by {most}",
             steady.frame.index
         );
+    }
+}
+
+/// The network may need two frames' time: from then on everything is as if it had known at once.
+#[test]
+fn a_colour_that_comes_late_is_carried_to_where_the_picture_is() {
+    const LATE: usize = 2;
+    let live = (by_name("motion").unwrap(), Pace::Live);
+    let at_once = steadied(live, film(live, 0, 120));
+    let mut frames = film(live, 0, 120);
+    let mut known = vec![true; frames.len()];
+    for i in 0..frames.len() - LATE {
+        let first_of_scene = frames[i].cut || (i + 1..=i + LATE).any(|j| frames[j].cut);
+        if let Some(ab) = frames[i].ab.take_if(|_| !first_of_scene) {
+            let of = frames[i].frame.index;
+            frames[i + LATE].late = Some(Late { of, ab });
+            known[i..i + LATE].fill(false);
+        }
+    }
+    let late = steadied(live, frames);
+    assert!(known.iter().filter(|known| !**known).count() > 10);
+    for (i, (a, b)) in at_once.iter().zip(&late).enumerate() {
+        let (a, b) = (a.ab.as_ref().unwrap(), b.ab.as_ref().unwrap());
+        let apart = a.a.iter().zip(&b.a).map(|(a, b)| (a - b).abs());
+        let apart = apart.fold(0., f32::max);
+        assert_eq!(apart < 1e-3, known[i], "frame {i}: {apart}");
     }
 }

@@ -109,6 +109,22 @@ pub(in crate::media) fn open_input(
     }
 }
 
+/// Closes an input: its device or connection is free then. What is left of it has no streams.
+pub(in crate::media) fn close(input: &mut Input) -> Result<(), ffmpeg::Error> {
+    // SAFETY: a fresh context without a demuxer is closed as any other; the wrapper owns it. The old one is closed by its
+    // own wrapper, together with its callback.
+    unsafe {
+        let context = sys::avformat_alloc_context();
+        if context.is_null() {
+            return Err(ffmpeg::Error::Other {
+                errno: ffmpeg::error::ENOMEM,
+            });
+        }
+        drop(std::mem::replace(input, Input::wrap(context)));
+    }
+    Ok(())
+}
+
 /// Names of FFmpeg's colour tags, by number: a damaged file can hold numbers that name nothing, and those must not be
 /// looked at as the enums that bindgen makes of the tags.
 mod names {

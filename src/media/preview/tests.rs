@@ -14,6 +14,7 @@ fn merged(index: u64, level: u16) -> Merged {
         index,
         pts: index as i64,
         duration: 1,
+        arrived: std::time::Instant::now(),
         picture,
     }
 }
@@ -86,6 +87,7 @@ fn colour_is_turned_upright_as_grey_is() {
             index: 0,
             pts: 0,
             duration: 1,
+            arrived: std::time::Instant::now(),
             picture,
         })
         .unwrap();

@@ -1,0 +1,403 @@
+//! `autochrome live`: flags -> options, one source until it is enough.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use clap::{Args, ValueHint};
+
+use super::{
+    Ui,
+    colorize::{key_value, on_signals, time, within},
+    place::PlaceArgs,
+    ui::answer,
+};
+use crate::{
+    color::Grade,
+    colorize::{self, Aside, KeepColor, Mourn},
+    controls::Controls,
+    error::{Error, Result, io_sentence},
+    live::{Hub, Server},
+    media::{FileSink, InputOptions, OutputOptions, Screen, Sink, Source, Told},
+    net::{self, Colorizer},
+    stage::Apart,
+    temporal::Pace,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  autochrome live /dev/video0                           a camera; the picture at http://127.0.0.1:8080
+  autochrome live /dev/video0 --size 1280x720 --fps 30 -o recording.mkv
+  autochrome live rtsp://camera.local/stream --input-option rtsp_transport=tcp
+  autochrome live udp://0.0.0.0:5000 -o rtmp://server/live/key --no-preview
+  autochrome live lavfi:testsrc2=size=1280x720:rate=30  a camera that is none, to try it
+  autochrome live --list                                the cameras of this machine";
+
+/// The longest that a source may have nothing to say.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Flags of `live`.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct LiveArgs {
+    /// A camera (/dev/video0), a stream (RTSP, RTMP, SRT, HTTP, HLS, UDP), lavfi:GRAPH, or a film at its own pace
+    #[arg(required_unless_present = "list", value_name = "SOURCE", value_hint = ValueHint::AnyPath)]
+    source: Option<OsString>,
+    /// Tell the cameras of this machine
+    #[arg(long, exclusive = true)]
+    list: bool,
+    /// Also write or send it: a file, or an address of RTMP, SRT or UDP; repeatable
+    #[arg(short, long, value_name = "FILE|URL", value_hint = ValueHint::AnyPath)]
+    output: Vec<OsString>,
+    /// Overwrite existing files
+    #[arg(short, long)]
+    force: bool,
+    /// Where the preview is shown; beyond this machine only to whoever knows the token that is told then
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Show no preview
+    #[arg(long)]
+    no_preview: bool,
+    /// End after this long: seconds or [HH:]MM:SS
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    duration: Option<f64>,
+    /// End after so many frames
+    #[arg(long, value_name = "N")]
+    frames: Option<u64>,
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    encoding: EncodingArgs,
+    #[command(flatten)]
+    network: NetworkArgs,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Input")]
+struct InputArgs {
+    /// Size that a camera is asked for, such as 1280x720
+    #[arg(long, value_name = "WxH")]
+    size: Option<String>,
+    /// Frames a second that a camera is asked for
+    #[arg(long, value_name = "N")]
+    fps: Option<String>,
+    /// What a camera is to send (mjpeg, yuyv422), or the container of a stream, where FFmpeg cannot guess it
+    #[arg(long, value_name = "NAME")]
+    input_format: Option<String>,
+    /// Option for FFmpeg's demuxer or decoder, as key=value; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    input_option: Vec<(String, String)>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
+struct EncodingArgs {
+    /// Container of the outputs, where their names do not say
+    #[arg(long, value_name = "NAME")]
+    format: Option<String>,
+    /// h264, hevc, av1, vp9 or any FFmpeg encoder [default: h264 without delay]
+    #[arg(long, value_name = "NAME")]
+    codec: Option<String>,
+    /// Constant quality in the encoder's own units; smaller is better and larger
+    #[arg(long, value_name = "N")]
+    crf: Option<f64>,
+    /// The encoder's preset [default: veryfast, of h264]
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// Option for the encoder, as key=value; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    encoder_option: Vec<(String, String)>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Network")]
+struct NetworkArgs {
+    /// A bundled model (fast, or autochrome, which is better and slower) or a .safetensors file
+    #[arg(long, value_name = "NAME|FILE", default_value = "fast")]
+    model: String,
+    /// faithful (least error: calm where the network does not know) or vivid (about as colourful as photographs)
+    #[arg(long, value_name = "LOOK", default_value_t)]
+    look: net::Look,
+    /// Factor on the colours' strength; the preview can change it
+    #[arg(long, value_name = "FACTOR", default_value_t = 1., value_parser = within::<0, 4>)]
+    saturation: f32,
+    /// Warmer light, or cooler below 0
+    #[arg(long, value_name = "SHIFT", default_value_t = 0., allow_negative_numbers = true, value_parser = within::<-1, 1>)]
+    warmth: f32,
+    /// Frames from one run of the network to the next; between them motion carries the colour
+    #[arg(long, value_name = "FRAMES", default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..=50))]
+    key_interval: u8,
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Threads: as many encode; half as many run the network, and decode [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+impl LiveArgs {
+    /// The `--threads` flag.
+    pub fn threads(&self) -> Option<usize> {
+        self.network.threads.map(usize::from)
+    }
+
+    /// Colours the source until it is enough.
+    ///
+    /// # Errors
+    /// The source or the model cannot be had; an output cannot be opened; the first that failed on the way.
+    pub fn run(self, ui: &Ui) -> Result<()> {
+        let Some(source) = &self.source else {
+            return list();
+        };
+        if self.no_preview && self.output.is_empty() {
+            let why = "--no-preview without --output: nobody would see anything; name an output";
+            return Err(Error::Usage(why.into()));
+        }
+        let network = &self.network;
+        let mut colorizer = net::load(&network.model, &network.place.options(network.look))?;
+        let model = format!("{} on {}", colorizer.describe(), colorizer.device());
+        ui.say(format_args!("model {model}"));
+        colorizer.take_warnings().iter().for_each(|w| ui.warn(w));
+        self.watched(source, colorizer.as_mut(), model, ui)
+    }
+
+    fn watched(
+        &self,
+        source: &OsStr,
+        colorizer: &mut dyn Colorizer,
+        model: String,
+        ui: &Ui,
+    ) -> Result<()> {
+        let controls = on_signals(*ui)?;
+        let hub = Hub::new(controls.clone(), model);
+        let (input, options) = self.input_options(source, &controls);
+        let (voice, told) = (*ui, hub.clone());
+        let hear = move |word: Told| {
+            told.hear(&word);
+            match word {
+                Told::Gone(why) => {
+                    voice.warn(format_args!("the source is gone ({why}); waiting for it"))
+                }
+                Told::Back(after) => voice.say(format_args!(
+                    "the source is back after {:.1} s",
+                    after.as_secs_f64()
+                )),
+            }
+        };
+        let mut source = Source::live(&input, &options, Box::new(hear))?;
+        source.take_warnings().iter().for_each(|w| ui.warn(w));
+        let failures = Arc::new(Mutex::new(Vec::new()));
+        let sinks = self.sinks(&source, &hub, &controls, &failures, ui)?;
+        let _server = self.server(&hub, ui)?;
+        let name = input.to_string_lossy().into_owned();
+        let bar = Arc::new(ui.progress(&name, self.frames));
+        let (drawn, hand, most) = (bar.clone(), controls.clone(), self.frames);
+        let controls = controls.with_progress(move |p| {
+            drawn.at(p.frames, p.seconds);
+            if most.is_some_and(|most| p.frames >= most) {
+                hand.finish();
+            }
+        });
+        self.time_out(&controls)?;
+        let mut colorizer = hub.counted(colorizer);
+        let result = colorize::run(source, sinks, &mut colorizer, &self.options(), &controls);
+        bar.done();
+        let report = result?;
+        report.warnings.iter().for_each(|w| ui.warn(w));
+        for written in &report.written {
+            let notes: String = written.notes.iter().map(|n| format!("; {n}")).collect();
+            ui.say(format_args!(
+                "{}: {} frames{notes}",
+                written.name, written.frames
+            ));
+        }
+        let figures = hub.figures();
+        ui.say(format_args!(
+            "{} frames in {:.1} s, {} left out, the network ran {} times, the source came back {} times",
+            report.source.frames, report.seconds, figures.dropped, figures.network_runs, figures.reconnects
+        ));
+        let first = failures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+            .next();
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Ends the run when its time is over, whether frames come or not.
+    fn time_out(&self, controls: &Controls) -> Result<()> {
+        let Some(seconds) = self.duration else {
+            return Ok(());
+        };
+        let (until, controls) = (
+            Instant::now() + Duration::from_secs_f64(seconds),
+            controls.clone(),
+        );
+        // It outlives the run by nothing that matters: the program ends then.
+        Apart::start("time", move || {
+            sleep(until.saturating_duration_since(Instant::now()));
+            controls.finish();
+        })?;
+        Ok(())
+    }
+
+    fn server(&self, hub: &Arc<Hub>, ui: &Ui) -> Result<Option<Server>> {
+        if self.no_preview {
+            return Ok(None);
+        }
+        let server = Server::start(hub.clone(), self.listen)?;
+        ui.say(format_args!("preview at {}", server.url()));
+        if !self.listen.ip().is_loopback() {
+            ui.warn("the preview can be seen by everybody on the network who knows this address with its token");
+        }
+        Ok(Some(server))
+    }
+
+    fn sinks(
+        &self,
+        source: &Source,
+        hub: &Arc<Hub>,
+        controls: &Controls,
+        failures: &Arc<Mutex<Vec<Error>>>,
+        ui: &Ui,
+    ) -> Result<Vec<Box<dyn Sink>>> {
+        let mourn = || -> Mourn {
+            let (voice, failures) = (*ui, failures.clone());
+            Box::new(move |name, why: Error| {
+                voice.error(format_args!("{name} has failed, the others go on: {why}"));
+                failures
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(why);
+            })
+        };
+        let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+        for output in &self.output {
+            let sink = FileSink::create(output, &self.output_options(output, controls), source)?;
+            sink.messages().iter().for_each(|m| ui.warn(m));
+            let name = output.to_string_lossy();
+            sinks.push(Box::new(Aside::new(&name, Box::new(sink), mourn())?));
+        }
+        if !self.no_preview {
+            let screen = Screen::create(source, Box::new(hub.clone()))?;
+            sinks.push(Box::new(Aside::new("preview", Box::new(screen), mourn())?));
+        }
+        Ok(sinks)
+    }
+
+    /// What FFmpeg is to open, and how.
+    fn input_options(&self, source: &OsStr, controls: &Controls) -> (OsString, InputOptions) {
+        let name = source.to_string_lossy();
+        let given = &self.input;
+        let mut options = Vec::new();
+        let mut add = |key: &str, value: &Option<String>| {
+            options.extend(value.iter().map(|value| (key.to_owned(), value.clone())));
+        };
+        add("video_size", &given.size);
+        add("framerate", &given.fps);
+        let (input, format) = match name.strip_prefix("lavfi:") {
+            Some(graph) => (graph.to_owned(), Some("lavfi".to_owned())),
+            None if name.starts_with("/dev/video") => {
+                add("input_format", &given.input_format);
+                (name.into_owned(), Some("v4l2".to_owned()))
+            }
+            None => (name.into_owned(), given.input_format.clone()),
+        };
+        options.extend(given.input_option.iter().cloned());
+        let options = InputOptions {
+            format,
+            options,
+            threads: self.threads().map_or(0, |n| n.div_ceil(2)),
+            interrupt: Some(controls.finish_flag()),
+            patience: Some(PATIENCE),
+            ..InputOptions::default()
+        };
+        (input.into(), options)
+    }
+
+    fn output_options(&self, output: &OsStr, controls: &Controls) -> OutputOptions {
+        let encoding = &self.encoding;
+        let name = output.to_string_lossy();
+        let own = encoding.codec.is_none() && encoding.preset.is_none();
+        let mut encoder_options = encoding.encoder_option.clone();
+        if own && !encoder_options.iter().any(|(key, _)| key == "tune") {
+            encoder_options.push(("tune".into(), "zerolatency".into()));
+        }
+        // Containers of streams, which have no extension.
+        let usual = [
+            ("rtmp", "flv"),
+            ("srt", "mpegts"),
+            ("udp", "mpegts"),
+            ("rtsp", "rtsp"),
+        ];
+        let usual = usual.iter().find(|(scheme, _)| name.starts_with(scheme));
+        OutputOptions {
+            format: encoding
+                .format
+                .clone()
+                .or_else(|| usual.map(|(_, f)| f.to_string())),
+            codec: encoding
+                .codec
+                .clone()
+                .or_else(|| own.then(|| "h264".into())),
+            crf: encoding.crf,
+            preset: encoding
+                .preset
+                .clone()
+                .or_else(|| own.then(|| "veryfast".into())),
+            encoder_options,
+            force: self.force,
+            drop_unsupported: true,
+            threads: self.threads().unwrap_or(0),
+            provenance: format!(
+                "Colours are machine-made, live, by autochrome {}; model {}",
+                env!("CARGO_PKG_VERSION"),
+                self.network.model
+            ),
+            interrupt: Some(controls.abort_flag()),
+            ..OutputOptions::default()
+        }
+    }
+
+    fn options(&self) -> colorize::Options {
+        colorize::Options {
+            batch: 1,
+            key_interval: self.network.key_interval.into(),
+            pace: Pace::Live,
+            keep_color: KeepColor::Never,
+            grade: Grade {
+                saturation: self.network.saturation,
+                warmth: self.network.warmth,
+            },
+            ..colorize::Options::default()
+        }
+    }
+}
+
+/// The cameras that the kernel knows, each with its name.
+fn list() -> Result<()> {
+    const FOLDER: &str = "/sys/class/video4linux";
+    let found = match fs::read_dir(FOLDER) {
+        Ok(found) => found,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return answer("no camera: this machine knows no video devices");
+        }
+        Err(e) => return Err(Error::input(FOLDER, io_sentence(&e))),
+    };
+    let mut cameras: Vec<String> = found
+        .flatten()
+        .map(|device| {
+            let name = fs::read_to_string(device.path().join("name")).unwrap_or_default();
+            format!("/dev/{}  {}", device.file_name().display(), name.trim())
+        })
+        .collect();
+    cameras.sort();
+    match cameras.is_empty() {
+        true => answer("no camera: this machine knows no video devices"),
+        false => answer(cameras.join("\n")),
+    }
+}
