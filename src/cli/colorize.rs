@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Args, ValueHint};
 
-use super::{Ui, place::PlaceArgs, summary::Summary, ui::answer};
+use super::{Ui, encoder::EncoderArgs, place::PlaceArgs, summary::Summary, ui::answer};
 use crate::{
     color::Grade,
     colorize::{self, KeepColor},
@@ -79,21 +79,8 @@ struct SourceArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Output")]
 struct EncodingArgs {
-    /// Container of the output, where its name does not say; with input - also the input's, if --input-format is not given
-    #[arg(long, value_name = "NAME")]
-    format: Option<String>,
-    /// h264, hevc, av1, vp9, prores, ffv1 or any FFmpeg encoder [default: by container and depth, near lossless]
-    #[arg(long, value_name = "NAME")]
-    codec: Option<String>,
-    /// Constant quality in the encoder's own units; smaller is better and larger
-    #[arg(long, value_name = "N")]
-    crf: Option<f64>,
-    /// The encoder's preset, such as veryfast or slow
-    #[arg(long, value_name = "NAME")]
-    preset: Option<String>,
-    /// Option for the encoder, as key=value; repeatable
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
-    encoder_option: Vec<(String, String)>,
+    #[command(flatten)]
+    encoder: EncoderArgs,
     /// FFmpeg pixel format of the output, such as yuv420p [default: the source's depth and subsampling]
     #[arg(long, value_name = "NAME")]
     pixel_format: Option<String>,
@@ -334,11 +321,11 @@ impl ColorizeArgs {
     fn input_options(&self, input: &OsStr, controls: &Controls) -> InputOptions {
         let piped = input == "-" && self.output.as_deref().is_none_or(|o| o != "-");
         InputOptions {
-            format: self
-                .source
-                .input_format
-                .clone()
-                .or_else(|| piped.then(|| self.encoding.format.clone()).flatten()),
+            format: self.source.input_format.clone().or_else(|| {
+                piped
+                    .then(|| self.encoding.encoder.format.clone())
+                    .flatten()
+            }),
             options: self.source.input_option.clone(),
             start: self.source.start,
             duration: self.source.duration,
@@ -352,11 +339,11 @@ impl ColorizeArgs {
 
     fn output_options(&self, colorizer: &dyn Colorizer, controls: &Controls) -> OutputOptions {
         OutputOptions {
-            format: self.encoding.format.clone(),
-            codec: self.encoding.codec.clone(),
-            crf: self.encoding.crf,
-            preset: self.encoding.preset.clone(),
-            encoder_options: self.encoding.encoder_option.clone(),
+            format: self.encoding.encoder.format.clone(),
+            codec: self.encoding.encoder.codec.clone(),
+            crf: self.encoding.encoder.crf,
+            preset: self.encoding.encoder.preset.clone(),
+            encoder_options: self.encoding.encoder.encoder_option.clone(),
             pixel_format: self.encoding.pixel_format.clone(),
             force: self.force,
             drop_unsupported: self.encoding.drop_unsupported,

@@ -14,6 +14,7 @@ use clap::{Args, ValueHint};
 use super::{
     Ui,
     colorize::{key_value, on_signals, time, within},
+    encoder::EncoderArgs,
     place::PlaceArgs,
     ui::answer,
 };
@@ -71,8 +72,8 @@ pub struct LiveArgs {
     frames: Option<u64>,
     #[command(flatten)]
     input: InputArgs,
-    #[command(flatten)]
-    encoding: EncodingArgs,
+    #[command(flatten, next_help_heading = "Output")]
+    encoder: EncoderArgs,
     #[command(flatten)]
     network: NetworkArgs,
 }
@@ -92,26 +93,6 @@ struct InputArgs {
     /// Option for FFmpeg's demuxer or decoder, as key=value; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     input_option: Vec<(String, String)>,
-}
-
-#[derive(Args)]
-#[command(next_help_heading = "Output")]
-struct EncodingArgs {
-    /// Container of the outputs, where their names do not say
-    #[arg(long, value_name = "NAME")]
-    format: Option<String>,
-    /// h264, hevc, av1, vp9 or any FFmpeg encoder [default: h264 without delay]
-    #[arg(long, value_name = "NAME")]
-    codec: Option<String>,
-    /// Constant quality in the encoder's own units; smaller is better and larger
-    #[arg(long, value_name = "N")]
-    crf: Option<f64>,
-    /// The encoder's preset [default: veryfast, of h264]
-    #[arg(long, value_name = "NAME")]
-    preset: Option<String>,
-    /// Option for the encoder, as key=value; repeatable
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
-    encoder_option: Vec<(String, String)>,
 }
 
 #[derive(Args)]
@@ -320,7 +301,7 @@ impl LiveArgs {
     }
 
     fn output_options(&self, output: &OsStr, controls: &Controls) -> OutputOptions {
-        let encoding = &self.encoding;
+        let encoding = &self.encoder;
         let name = output.to_string_lossy();
         let own = encoding.codec.is_none() && encoding.preset.is_none();
         let mut encoder_options = encoding.encoder_option.clone();

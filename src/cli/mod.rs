@@ -2,6 +2,7 @@
 
 mod colorize;
 mod completions;
+mod encoder;
 mod eval;
 mod info;
 mod live;
