@@ -65,7 +65,7 @@ impl Error {
     /// An [`Error::Input`] from anything printable.
     pub fn input(input: impl ToString, why: impl ToString) -> Self {
         Self::Input {
-            input: input.to_string(),
+            input: discreet(&input.to_string()),
             why: why.to_string(),
         }
     }
@@ -73,7 +73,7 @@ impl Error {
     /// An [`Error::Output`] from anything printable.
     pub fn output(output: impl ToString, why: impl ToString) -> Self {
         Self::Output {
-            output: output.to_string(),
+            output: discreet(&output.to_string()),
             why: why.to_string(),
         }
     }
@@ -127,7 +127,38 @@ pub fn io_sentence(e: &std::io::Error) -> String {
     }
 }
 
-/// The name of `path` for messages; non-UTF-8 parts are shown with replacement characters.
+/// The name of `path` for messages; non-UTF-8 parts are shown with replacement characters, passwords are not.
 pub fn shown(path: impl Into<PathBuf>) -> String {
-    path.into().display().to_string()
+    discreet(&path.into().display().to_string())
+}
+
+/// An address without the user and password that may stand in it: those are for the server, not for a log.
+pub fn discreet(name: &str) -> String {
+    let hidden = name.split_once("://").and_then(|(scheme, rest)| {
+        let host = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let at = rest[..host].rfind('@')?;
+        Some(format!("{scheme}://***{}", &rest[at..]))
+    });
+    hidden.unwrap_or_else(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (name, shown) in [
+            (
+                "rtsp://me:p@ss@camera/live?a=b@c",
+                "rtsp://***@camera/live?a=b@c",
+            ),
+            ("http://host/a@b", "http://host/a@b"),
+            ("film@home.mp4", "film@home.mp4"),
+            ("srt://key@host", "srt://***@host"),
+        ] {
+            assert_eq!(discreet(name), shown);
+            assert!(Error::input(name, "why").to_string().contains(shown));
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::{
     color::Grade,
     colorize::{self, KeepColor},
     controls::Controls,
-    error::{Error, Result},
+    error::{Error, Result, discreet},
     media::{self, BesideSink, FileSink, InputOptions, OutputOptions, PreviewSink, Sink, Source},
     net::{self, Colorizer},
     temporal::Pace,
@@ -283,7 +283,7 @@ impl ColorizeArgs {
         let late: Vec<String> = [report.warnings.clone(), colorizer.take_warnings()].concat();
         late.iter().for_each(|w| ui.warn(w));
         warnings.extend(late);
-        let input = input.to_string_lossy().into_owned();
+        let input = discreet(&input.to_string_lossy());
         self.tell(
             &Summary::new(input, colorizer, &options, warnings, report),
             ui,

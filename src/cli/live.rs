@@ -22,7 +22,7 @@ use crate::{
     color::Grade,
     colorize::{self, Aside, KeepColor, Mourn},
     controls::Controls,
-    error::{Error, Result, io_sentence},
+    error::{Error, Result, discreet, io_sentence},
     live::{Hub, Server},
     media::{FileSink, InputOptions, OutputOptions, Screen, Sink, Source, Told},
     net::{self, Colorizer},
@@ -174,7 +174,7 @@ impl LiveArgs {
         let failures = Arc::new(Mutex::new(Vec::new()));
         let sinks = self.sinks(&source, &hub, &controls, &failures, ui)?;
         let _server = self.server(&hub, ui)?;
-        let name = input.to_string_lossy().into_owned();
+        let name = discreet(&input.to_string_lossy());
         let bar = Arc::new(ui.progress(&name, self.frames));
         let (drawn, hand, most) = (bar.clone(), controls.clone(), self.frames);
         let controls = controls.with_progress(move |p| {
@@ -260,7 +260,7 @@ impl LiveArgs {
         for output in &self.output {
             let sink = FileSink::create(output, &self.output_options(output, controls), source)?;
             sink.messages().iter().for_each(|m| ui.warn(m));
-            let name = output.to_string_lossy();
+            let name = discreet(&output.to_string_lossy());
             sinks.push(Box::new(Aside::new(&name, Box::new(sink), mourn())?));
         }
         if !self.no_preview {
