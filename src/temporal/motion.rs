@@ -67,6 +67,30 @@ impl Field {
         blocks.map_or_else(|| Self::still(size), |blocks| blocks.spread(&matcher, size))
     }
 
+    /// From `other` back to `now`, where this is the field from `now` to `other`: sought near the opposite of it, which costs
+    /// half of a search from nothing.
+    pub fn back(&self, now: &Sketch, other: &Sketch) -> Self {
+        let (now, other) = (&now.levelled(other), &other.levelled(now));
+        let matcher = Matcher {
+            now: other.whole(),
+            other: now.whole(),
+        };
+        let half = 2 * BLOCK;
+        let (columns, rows) = (self.size.0.div_ceil(half), self.size.1.div_ceil(half));
+        let opposite = |i: usize| {
+            let middle = |at: usize| (at * half + BLOCK) as f32;
+            let vector = self.at(middle(i % columns), middle(i / columns));
+            vector.map(|v| (-v / 2.).round())
+        };
+        // As if the picture of half the size had been searched.
+        let coarse = Blocks {
+            columns,
+            rows,
+            vectors: (0..columns * rows).map(opposite).collect(),
+        };
+        Blocks::matched(&matcher, Some(&coarse), true).spread(&matcher, self.size)
+    }
+
     /// The vector at a place in samples of the sketch, between cells bilinear.
     pub fn at(&self, x: f32, y: f32) -> [f32; 2] {
         let place = |v: f32, count: usize| {

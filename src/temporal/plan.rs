@@ -102,7 +102,7 @@ impl Planner {
                 let to_before = Field::between(&sketch, &before.sketch);
                 let way = Way::new(to_before.then(&before.way), &sketch, &before.key);
                 let key = interval != before.interval || way.lost() > LOST;
-                let from_before = Field::between(&before.sketch, &sketch);
+                let from_before = to_before.back(&sketch, &before.sketch);
                 let motion = Motion {
                     sketch: sketch.clone(),
                     way,

@@ -55,8 +55,12 @@ fn a_moving_camera_is_followed_to_a_part_of_a_sample() {
     for [dx, dy] in [[1., 0.], [-3., 2.], [0.5, -0.25], [7.3, 4.6], [-16., 9.]] {
         // What is at (x, y) now was at (x + dx, y + dy).
         let before = sketch(|x, y| pattern(x - dx, y - dy));
-        let apart = astray(&Field::between(&now, &before), |_, _| [dx, dy]);
-        assert!(apart < 0.25, "({dx}, {dy}): {apart} samples astray");
+        let field = Field::between(&now, &before);
+        let back = field.back(&now, &before);
+        for (field, way) in [(&field, 1.), (&back, -1.)] {
+            let apart = astray(field, |_, _| [dx * way, dy * way]);
+            assert!(apart < 0.25, "({dx}, {dy}): {apart} samples astray");
+        }
     }
 }
 
