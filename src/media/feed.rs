@@ -16,7 +16,7 @@ use std::{
 
 /// The first pause before a source is opened again; every next one is twice as long.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The longest: whoever comes back is seen within two seconds.
+/// The longest: whoever comes back is not to wait long.
 const LONGEST: Duration = Duration::from_millis(1500);
 /// How often a pause looks whether the user wants to end.
 const LOOK: Duration = Duration::from_millis(20);

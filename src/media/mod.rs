@@ -1,9 +1,10 @@
 //! Everything that knows ffmpeg: sources, sinks, pictures and packets. `ffi` holds every `unsafe` line.
 //!
 //! - [`Source`] demuxes and decodes: frames of the main video in presentation order, packets of all other streams as
-//!   they come.
+//!   they come; `feed` makes one stream of a source that comes and goes.
 //! - [`Sink`] is what the end of the pipeline talks to: [`output`] encodes and muxes into any container, [`null`]
-//!   counts, [`preview`] draws a before/after sheet, [`beside`] writes a film of before and after.
+//!   counts, [`preview`] draws a before/after sheet, [`beside`] writes a film of before and after,
+//!   [`screen`] makes JPEG pictures for whoever looks on.
 //! - [`Picture`] is a decoded or merged frame, by reference; `luma` reads every pixel format, [`Merger`] gives it new
 //!   chroma, [`Layout`] is what an encoder takes.
 
