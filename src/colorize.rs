@@ -7,9 +7,12 @@
 //! A stage is a function from a receiver to a sender. Packets of copied streams travel with the frames and every
 //! stage forwards them at once; a frame takes its time, so packets may overtake frames, never one another.
 
+mod again;
 mod aside;
+mod ease;
 mod infer;
 mod keep;
+mod reel;
 mod relay;
 mod scout;
 
@@ -25,10 +28,14 @@ use crate::{
     stage::{Meter, Receiver, Sender, Stages, edge, slot},
     temporal::{self, Pace, TemporalFilter},
 };
+pub use again::Again;
 pub use aside::{Aside, Mourn};
+use ease::Ease;
+pub use ease::{LEVELS, Level};
 use infer::infer;
 pub use keep::KeepColor;
 use keep::Keeper;
+pub use reel::{Limit, Reel};
 use relay::relay;
 use scout::{Lookout, Scout};
 
@@ -121,9 +128,12 @@ pub fn run(
         .find_map(|s| s.layout())
         .ok_or_else(|| Error::Usage("no output".into()))?;
     let merger = Merger::new(&info, &layout)?;
-    let thumbs = colorizer
-        .thumb_size(info.display.0, info.display.1)
-        .map(|size| Thumbnailer::new(&info, size));
+    let live = options.pace == Pace::Live;
+    let levels = if live { &LEVELS[..] } else { &LEVELS[..1] };
+    let size = |level: &Level| colorizer.thumb_size(info.display.0, info.display.1, level.size);
+    let thumb = |level| Some(Thumbnailer::new(&info, size(level)?));
+    let thumbs = levels.iter().filter_map(thumb).collect();
+    let ease = live.then(|| Ease::new(controls.drops(), controls.levels()));
     let row = temporal::by_name(&options.temporal)?;
     let interval = options.key_interval.max(1);
     let ahead = row
@@ -131,7 +141,7 @@ pub fn run(
         .map(|planner| Lookout::new(&info, planner));
     let carries = ahead.is_some();
     let keeper = Keeper::new(options.keep_color, !carries);
-    let scout = Scout::new(ahead, keeper, thumbs);
+    let scout = Scout::new(ahead, keeper, thumbs, ease);
     let filter = (row.make)(interval, options.pace);
     let budget = Budget::new(options.batch);
 
@@ -148,7 +158,7 @@ pub fn run(
         let mut stages = Stages::new(scope);
         let a = stages.spawn("decode", || decode(&mut source, to_plan, controls))?;
         let b = stages.spawn("plan", || plan(decoded, to_infer, scout))?;
-        let c = stages.spawn("infer", || match carries && options.pace == Pace::Live {
+        let c = stages.spawn("infer", || match carries && live {
             true => relay(planned, to_steady, colorizer, info.rotation),
             false => infer(planned, to_steady, colorizer, budget.batch, info.rotation),
         })?;

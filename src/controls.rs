@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
 use crate::error::{Error, Result};
@@ -15,6 +15,7 @@ pub struct Controls {
     /// Bits of the factor on the colours' strength.
     saturation: Arc<AtomicU32>,
     dropped: Arc<AtomicU64>,
+    level: Arc<AtomicUsize>,
     progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
 }
 
@@ -34,6 +35,7 @@ impl Default for Controls {
             abort: Arc::default(),
             saturation: Arc::new(1f32.to_bits().into()),
             dropped: Arc::default(),
+            level: Arc::default(),
             progress: None,
         }
     }
@@ -76,6 +78,15 @@ impl Controls {
     /// Frames that a live run has left out so far, for newer ones had come.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// How far a live run has gone down in what it asks of the machine, an index of [`crate::colorize::LEVELS`].
+    pub fn level(&self) -> usize {
+        self.level.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn levels(&self) -> Arc<AtomicUsize> {
+        self.level.clone()
     }
 
     pub(crate) fn drops(&self) -> Arc<AtomicU64> {

@@ -132,14 +132,29 @@ pub fn shown(path: impl Into<PathBuf>) -> String {
     discreet(&path.into().display().to_string())
 }
 
-/// An address without the user and password that may stand in it: those are for the server, not for a log.
+/// What the name of a secret in an address's query has in it.
+const SECRETS: [&str; 6] = ["pass", "pwd", "token", "secret", "key", "auth"];
+
+/// An address without the user, the password and the keys that may stand in it: those are for the server, not for a log.
 pub fn discreet(name: &str) -> String {
-    let hidden = name.split_once("://").and_then(|(scheme, rest)| {
-        let host = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let at = rest[..host].rfind('@')?;
-        Some(format!("{scheme}://***{}", &rest[at..]))
-    });
-    hidden.unwrap_or_else(|| name.to_owned())
+    let Some((scheme, rest)) = name.split_once("://") else {
+        return name.to_owned();
+    };
+    let host = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (user, rest) = match rest[..host].rfind('@') {
+        Some(at) => ("***", &rest[at..]),
+        None => ("", rest),
+    };
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let hidden = |pair: &str| match pair.split_once('=') {
+        Some((key, _)) if SECRETS.iter().any(|s| key.to_lowercase().contains(s)) => {
+            format!("{key}=***")
+        }
+        _ => pair.to_owned(),
+    };
+    let query: Vec<String> = query.split('&').map(hidden).collect();
+    let mark = if rest.contains('?') { "?" } else { "" };
+    format!("{scheme}://{user}{path}{mark}{}", query.join("&"))
 }
 
 #[cfg(test)]
@@ -156,6 +171,10 @@ mod tests {
             ("http://host/a@b", "http://host/a@b"),
             ("film@home.mp4", "film@home.mp4"),
             ("srt://key@host", "srt://***@host"),
+            (
+                "srt://host:9?mode=caller&passphrase=sesame&latency=2",
+                "srt://host:9?mode=caller&passphrase=***&latency=2",
+            ),
         ] {
             assert_eq!(discreet(name), shown);
             assert!(Error::input(name, "why").to_string().contains(shown));

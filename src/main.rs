@@ -8,10 +8,11 @@ use clap::Parser;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     set_environment(cli.threads(), cli.is_training());
+    let ui = cli.ui();
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("autochrome: {e}");
+            ui.error(&e);
             ExitCode::from(e.exit_code())
         }
     }

@@ -310,7 +310,7 @@ fn bundled_models_make_the_same_pictures_in_every_precision() {
         let place = DeviceChoice::Cpu.place(precision).unwrap();
         let mut model = net::load(name, &on_cpu(precision)).unwrap();
         assert_eq!(model.device(), place.words);
-        let (width, height) = model.thumb_size(640, 480).unwrap();
+        let (width, height) = model.thumb_size(640, 480, 1.).unwrap();
         let thumbs = thumbs(2, width, height);
         let maps = model.predict(&thumbs).unwrap();
         for (thumb, map) in thumbs.iter().zip(&maps) {
@@ -355,7 +355,7 @@ fn a_classifying_model_from_a_file_makes_the_same_pictures_on_every_engine() {
     let thumbs = thumbs(3, 96, 64);
     for precision in [Precision::F32, Precision::Bf16] {
         let mut model = net::load(path.to_str().unwrap(), &on_cpu(precision)).unwrap();
-        assert_eq!(model.thumb_size(640, 640), Some((64, 64)));
+        assert_eq!(model.thumb_size(640, 640, 1.), Some((64, 64)));
         let maps = model.predict(&thumbs).unwrap();
         let narrow = precision == Precision::Bf16 && model.device().contains("bf16");
         for (thumb, map) in thumbs.iter().zip(&maps) {
@@ -528,7 +528,7 @@ fn colours_for_another_process() {
     let precision = std::env::var("AUTOCHROME_TEST_PRECISION").unwrap();
     let precision = precision.parse().unwrap();
     let mut model = net::load(DEFAULT_MODEL, &on_cpu(precision)).unwrap();
-    let (width, height) = model.thumb_size(640, 480).unwrap();
+    let (width, height) = model.thumb_size(640, 480, 1.).unwrap();
     let maps = model.predict(&thumbs(2, width, height)).unwrap();
     println!("\nwarnings {:?}", model.take_warnings());
     let all: Vec<f32> = maps.into_iter().flat_map(|m| [m.a, m.b].concat()).collect();

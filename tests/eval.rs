@@ -846,7 +846,12 @@ fn figures_of(bytes: &[u8], folder: &Path) -> Figures {
     let pictures = Pictures::gather(&[folder.into()], &[of_seed], false, &mut |_, _| ()).unwrap();
     let file = Checkpoint::parse(bytes, "tuned").unwrap();
     let mut tuned = net::ready("tuned", file, &on_cpu(Precision::F32)).unwrap();
-    let exam = |photo: &Photo| Exam::new(&photo.open().unwrap(), tuned.thumb_size(64, 48).unwrap());
+    let exam = |photo: &Photo| {
+        Exam::new(
+            &photo.open().unwrap(),
+            tuned.thumb_size(64, 48, 1.).unwrap(),
+        )
+    };
     let exams: Vec<Exam> = pictures.validation.iter().map(exam).collect();
     judge(
         &exams,

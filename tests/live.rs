@@ -2,237 +2,18 @@
 //! camera that no build machine has.
 
 mod common;
-use common::*;
+use common::{live::*, *};
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream, UdpSocket},
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
-    sync::mpsc,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
-
-/// A running `autochrome live`, ended when it is dropped.
-struct Live {
-    child: Child,
-    stderr: mpsc::Receiver<String>,
-    /// Host and port of the preview.
-    address: String,
-    /// What it has said so far.
-    said: String,
-}
-
-impl Live {
-    /// With a preview on any free port; returns once that is there.
-    fn start(args: &[&str]) -> Self {
-        Self::started(
-            &[&["--listen", "127.0.0.1:0"], args].concat(),
-            "preview at http://",
-        )
-    }
-
-    /// Returns once it has said `word`.
-    fn started(args: &[&str], word: &str) -> Self {
-        let mut child = autochrome(["live", "--model", "constant"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program");
-        let (say, stderr) = mpsc::channel();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        thread::spawn(move || {
-            lines
-                .map_while(Result::ok)
-                .try_for_each(|line| say.send(line + "\n"))
-        });
-        let mut live = Self {
-            child,
-            stderr,
-            address: String::new(),
-            said: String::new(),
-        };
-        let line = live.hears(word);
-        if let Some((_, url)) = line.split_once("http://") {
-            live.address = url.trim().split('/').next().unwrap().to_owned();
-        }
-        live
-    }
-
-    /// Reads on until it says `word`; the line.
-    fn hears(&mut self, word: &str) -> String {
-        loop {
-            let line = self.stderr.recv_timeout(Duration::from_secs(40));
-            let line =
-                line.unwrap_or_else(|_| panic!("it never said '{word}', but:\n{}", self.said));
-            self.said.push_str(&line);
-            if line.contains(word) {
-                return line;
-            }
-        }
-    }
-
-    /// Status and body of an answer.
-    fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.address).expect("the preview");
-        let host = match headers.contains("Host:") {
-            true => String::new(),
-            false => format!("Host: {}\r\n", self.address),
-        };
-        let request =
-            format!("{method} {path} HTTP/1.1\r\n{host}{headers}Connection: close\r\n\r\n");
-        // Who refuses a request need not read it.
-        let _ = stream.write_all(request.as_bytes());
-        let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer);
-        let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok());
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        (status.unwrap_or(0), body.to_owned())
-    }
-
-    fn get(&self, path: &str) -> String {
-        let (status, body) = self.ask("GET", path, "");
-        assert_eq!(status, 200, "{path}: {body}");
-        body
-    }
-
-    fn figures(&self) -> Value {
-        serde_json::from_str(&self.get("/figures")).unwrap()
-    }
-
-    fn set(&self, what: &str, value: &str) -> u16 {
-        self.ask(
-            "POST",
-            &format!("/{what}?value={value}"),
-            "X-Autochrome: 1\r\n",
-        )
-        .0
-    }
-
-    /// Waits until the figures say so.
-    fn until(&self, what: &str, fits: impl Fn(&Value) -> bool) {
-        let since = Instant::now();
-        while !fits(&self.figures()) {
-            assert!(
-                since.elapsed() < Duration::from_secs(30),
-                "{what}: {}",
-                self.figures()
-            );
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Ends it with a signal; its exit code and all that it said.
-    fn end(mut self) -> (i32, String) {
-        signal(self.child.id(), "TERM");
-        self.wait()
-    }
-
-    fn wait(&mut self) -> (i32, String) {
-        while let Ok(line) = self.stderr.recv_timeout(Duration::from_secs(60)) {
-            self.said.push_str(&line);
-        }
-        let _ = self.child.kill();
-        let status = self.child.wait().unwrap();
-        (status.code().unwrap_or(-1), std::mem::take(&mut self.said))
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The pictures of a preview, one after the other.
-struct Pictures(BufReader<TcpStream>);
-
-impl Pictures {
-    fn of(live: &Live) -> Self {
-        let mut stream = TcpStream::connect(&live.address).unwrap();
-        let request = format!("GET /stream HTTP/1.1\r\nHost: {}\r\n\r\n", live.address);
-        stream.write_all(request.as_bytes()).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        Self(BufReader::new(stream))
-    }
-
-    fn next(&mut self) -> image::RgbImage {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            assert!(
-                self.0.read_line(&mut line).unwrap() > 0,
-                "the stream has ended"
-            );
-            if let Some(value) = line.strip_prefix("Content-Length: ") {
-                length = value.trim().parse().unwrap();
-            }
-            if line == "\r\n" && length > 0 {
-                break;
-            }
-        }
-        // Every picture is one chunk, with its head.
-        let mut jpeg = vec![0; length];
-        self.0.read_exact(&mut jpeg).unwrap();
-        image::load_from_memory(&jpeg)
-            .expect("a JPEG picture")
-            .to_rgb8()
-    }
-
-    /// Mean difference of the largest and the least of R, G, B.
-    fn colour(picture: &image::RgbImage) -> f64 {
-        let spread = |p: &image::Rgb<u8>| {
-            let (least, most) = (p.0.iter().min().unwrap(), p.0.iter().max().unwrap());
-            f64::from(most - least)
-        };
-        picture.pixels().map(spread).sum::<f64>() / (picture.width() * picture.height()) as f64
-    }
-}
-
 const CAMERA: &str = "lavfi:testsrc2=size=320x240:rate=25,hue=s=0";
-
-fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
-/// `ffmpeg` sends a test picture of this size, with sound, to a UDP port at its own pace.
-fn sender(port: u16, size: &str) -> Child {
-    let video = format!("testsrc2=size={size}:rate=25,hue=s=0");
-    Command::new("ffmpeg")
-        .args(["-v", "error", "-re", "-f", "lavfi", "-i", &video])
-        .args(["-re", "-f", "lavfi", "-i", "sine=r=48000"])
-        .args([
-            "-c:v",
-            "libx264",
-            "-preset",
-            "ultrafast",
-            "-tune",
-            "zerolatency",
-            "-g",
-            "12",
-        ])
-        .args(["-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "mpegts"])
-        .arg(format!("udp://127.0.0.1:{port}?pkt_size=1316"))
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("ffmpeg")
-}
-
-fn stop(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
 
 fn rises(film: &Path) -> Vec<f64> {
     let times = times(film);
@@ -430,23 +211,25 @@ fn a_file_and_a_stream_are_written_side_by_side() {
 #[test]
 fn an_output_that_fails_stops_no_other() {
     let lab = Lab::new();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("tcp://{}", listener.local_addr().unwrap());
-    let reader = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        stream.read_exact(&mut [0; 2000]).unwrap();
+    let pipe = lab.path("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    let from = pipe.clone();
+    // Whoever reads has enough after a while.
+    thread::spawn(move || {
+        let mut reader = std::fs::File::open(from).unwrap();
+        reader.read_exact(&mut [0; 20_000]).unwrap();
     });
     let file = lab.path("file.mkv");
     let args = [
         "--format",
-        "mpegts",
+        "matroska",
         "-o",
-        &url,
+        pipe.to_str().unwrap(),
         "-o",
         file.to_str().unwrap(),
     ];
     let mut live = Live::start(&[&args[..], &[CAMERA]].concat());
-    reader.join().unwrap();
     live.hears("has failed, the others go on");
     let frames = live.figures()["frames"].as_u64();
     live.until("more frames", |f| {
@@ -455,6 +238,268 @@ fn an_output_that_fails_stops_no_other() {
     let (code, said) = live.end();
     assert_eq!(code, 4, "{said}");
     assert!(rises(&file).len() > 25);
+}
+
+/// When the sound's packets begin, in seconds.
+fn heard(film: &Path) -> Vec<f64> {
+    let output = Command::new("ffprobe")
+        .args(["-v", "error", "-select_streams", "a:0", "-of", "csv=p=0"])
+        .args(["-show_entries", "packet=pts_time"])
+        .arg(film)
+        .output()
+        .expect("ffprobe");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let times = text.lines().map(|line| line.trim_matches(','));
+    times.filter_map(|time| time.parse().ok()).collect()
+}
+
+/// However many look on, each picture is made once.
+#[test]
+fn ten_viewers_are_shown_the_same_pictures() {
+    let live = Live::start(&[CAMERA]);
+    assert_eq!(live.figures()["pictures"], 0);
+    let mut viewers: Vec<Pictures> = (0..10).map(|_| Pictures::of(&live)).collect();
+    // One of them never reads.
+    let idle = viewers.pop();
+    for _ in 0..30 {
+        for viewer in &mut viewers {
+            viewer.next();
+        }
+    }
+    let figures = live.figures();
+    assert_eq!(figures["viewers"], 10);
+    assert!(figures["pictures"].as_u64() <= figures["frames"].as_u64());
+    drop(idle);
+}
+
+/// A recording in pieces: each plays by itself, and none of the sound between them is missing.
+#[test]
+fn a_recording_goes_on_in_the_next_file() {
+    let lab = Lab::new();
+    let port = free_port();
+    let sender = sender(port, "320x240");
+    let film = lab.path("film.mp4");
+    // From an earlier run, and not to be touched.
+    std::fs::write(lab.path("film-00007.mp4"), "mine").unwrap();
+    let url = format!("udp://127.0.0.1:{port}");
+    let args = [
+        "--no-preview",
+        "--rotate",
+        "2",
+        "--duration",
+        "8",
+        "-o",
+        film.to_str().unwrap(),
+        &url,
+    ];
+    let (code, said) = Live::started(&args, "model ").wait();
+    stop(sender);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(std::fs::read(lab.path("film-00007.mp4")).unwrap(), b"mine");
+    let files: Vec<_> = (8..)
+        .map(|number| lab.path(&format!("film-{number:05}.mp4")))
+        .take_while(|file| file.exists())
+        .collect();
+    assert!((3..6).contains(&files.len()), "{files:?}: {said}");
+    let (mut frames, mut sound) = (0, 0.);
+    for file in &files {
+        let times = rises(file);
+        frames += times.len();
+        assert!(times.last() < Some(&3.5), "{times:?}");
+        let packets = heard(file);
+        sound += packets.len() as f64 * 1024. / 48000.;
+        // The last file may be too short for any.
+        let first = packets.first().copied().unwrap_or(0.);
+        assert!(file == &files[0] || first < 0.04, "sound begins at {first}");
+    }
+    let seconds = frames as f64 / 25.;
+    assert!((sound - seconds).abs() < 1.2, "{sound} of {seconds} s");
+    assert!(lab.leftovers().is_empty());
+}
+
+/// What cannot be made again is there even after a power cut, but for its last second or two.
+#[test]
+fn a_recording_outlives_its_program() {
+    for name in ["film.mp4", "film.mkv"] {
+        let lab = Lab::new();
+        let film = lab.path(name);
+        let mut live = Live::start(&["-o", film.to_str().unwrap(), CAMERA]);
+        live.until("frames", |f| f["frames"].as_u64() > Some(120));
+        live.child.kill().unwrap();
+        live.wait();
+        let part = lab.path(&format!("{name}.part"));
+        let frames = rises(&part).len();
+        assert!(!film.exists() && frames > 50, "{name}: {frames} frames");
+    }
+}
+
+/// A receiver goes away and another comes: frames are left out in between, nothing else suffers.
+#[test]
+fn an_address_is_called_again() {
+    let lab = Lab::new();
+    let url = format!("rtmp://127.0.0.1:{}/live/stream", free_port());
+    let receiver = |film: &Path| {
+        let child = Command::new("ffmpeg")
+            .args([
+                "-v", "error", "-y", "-listen", "1", "-i", &url, "-c", "copy",
+            ])
+            .arg(film)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("ffmpeg");
+        // It says nothing once it listens.
+        thread::sleep(Duration::from_millis(1500));
+        child
+    };
+    let (first, second) = (lab.path("first.mkv"), lab.path("second.mkv"));
+    let receiving = receiver(&first);
+    let mut live = Live::start(&["-o", &url, CAMERA]);
+    live.until("frames", |f| f["frames"].as_u64() > Some(40));
+    stop(receiving);
+    live.hears("is gone");
+    let mut receiving = receiver(&second);
+    live.hears("is back");
+    let frames = live.figures()["frames"].as_u64();
+    live.until("more frames", |f| {
+        f["frames"].as_u64() > frames.map(|n| n + 50)
+    });
+    let (code, said) = live.end();
+    receiving.wait().unwrap();
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("were left out while it was gone"), "{said}");
+    let times = rises(&second);
+    assert!(times.len() > 25 && times[0] < 1., "{times:?}");
+}
+
+/// Every way that streams come: listening for a sender, or calling a server.
+#[test]
+fn streams_of_every_protocol_are_read() {
+    let lab = Lab::new();
+    let folder = lab.path("hls");
+    std::fs::create_dir(&folder).unwrap();
+    let playlist = folder.join("live.m3u8");
+    let at = |scheme: &str, path: &str| format!("{scheme}://127.0.0.1:{}{path}", free_port());
+    let (rtmp, rtsp, srt) = (at("rtmp", "/live/a"), at("rtsp", "/live"), at("srt", ""));
+    let (http, hls) = (at("http", "/live.ts"), folder_at(&folder) + "/live.m3u8");
+    let listening = srt.clone() + "?mode=listener";
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    for (url, given, sent) in [
+        (
+            &rtmp,
+            &["--input-option", "listen=1"][..],
+            &["flv", &rtmp][..],
+        ),
+        (
+            &rtsp,
+            &["--input-option", "rtsp_flags=listen"],
+            &["rtsp", "-rtsp_transport", "tcp", &rtsp],
+        ),
+        (&listening, &[], &["mpegts", &srt]),
+        (&http, &[], &["mpegts", "-listen", "1", &http]),
+        (
+            &hls,
+            &[],
+            &[
+                "hls",
+                "-hls_time",
+                "1",
+                "-hls_list_size",
+                "4",
+                &text(&playlist),
+            ],
+        ),
+    ] {
+        let film = lab.path("film.mkv");
+        let peer = Peer::sending(sent);
+        if url == &hls {
+            let since = Instant::now();
+            while !folder.join("live2.ts").exists() {
+                assert!(since.elapsed() < Duration::from_secs(30));
+                thread::sleep(Duration::from_millis(50));
+            }
+        } else if url == &http {
+            thread::sleep(Duration::from_millis(1500));
+        }
+        let args = [
+            &[
+                "--no-preview",
+                "--force",
+                "--frames",
+                "60",
+                "-o",
+                &text(&film),
+            ],
+            given,
+            &[url],
+        ];
+        let (code, said) = Live::started(&args.concat(), "model ").wait();
+        drop(peer);
+        assert_eq!(code, 0, "{url}: {said}");
+        let times = rises(&film);
+        assert!(times.len() > 30, "{url}: {said}");
+        // Two of the senders' seconds and a half, whatever their clock began at.
+        let span = times.last().unwrap() - times[0];
+        assert!((1.5..6.).contains(&span), "{url}: {span} s");
+        assert_eq!(streams(&probe(&film), "audio").len(), 1, "{url}");
+    }
+}
+
+/// MPEG-TS counts 33 bits of a 90 kHz clock: after 26 hours and a half it begins again.
+#[test]
+fn a_clock_that_begins_again_is_nothing_new() {
+    let lab = Lab::new();
+    let (port, film) = (free_port(), lab.path("film.mkv"));
+    let url = format!("udp://127.0.0.1:{port}");
+    let target = url.clone() + "?pkt_size=1316";
+    // Three seconds before.
+    let peer = Peer::sending(&["mpegts", "-output_ts_offset", "95440.7", &target]);
+    let args = [
+        "--no-preview",
+        "--frames",
+        "200",
+        "-o",
+        film.to_str().unwrap(),
+        &url,
+    ];
+    let (code, said) = Live::started(&args, "model ").wait();
+    drop(peer);
+    assert_eq!(code, 0, "{said}");
+    let times = rises(&film);
+    let step = times.windows(2).map(|t| t[1] - t[0]).fold(0., f64::max);
+    assert!(step < 1. && times.last() > Some(&6.), "{times:?}");
+    assert!(!said.contains("gone"), "{said}");
+}
+
+#[test]
+fn programs_can_read_what_is_said() {
+    let (code, said) = Live::started(
+        &[
+            "--no-preview",
+            "--log",
+            "json",
+            "--frames",
+            "20",
+            "-o",
+            "/dev/null",
+            "--format",
+            "matroska",
+            CAMERA,
+        ],
+        "model ",
+    )
+    .wait();
+    assert_eq!(code, 0, "{said}");
+    let lines: Vec<serde_json::Value> = said
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an object a line"))
+        .collect();
+    assert!(lines.len() > 1);
+    for line in &lines {
+        assert_eq!(line["level"], "info", "{line}");
+        assert!(line["time"].as_f64() > Some(1.7e9) && line["message"].is_string());
+    }
+    let missing = run(autochrome(["live", "--log", "json"]).arg("/dev/video99"));
+    missing.fails(3, &[r#""level":"error""#]);
 }
 
 #[test]
@@ -477,5 +522,13 @@ fn what_cannot_be_live_is_said_at_once() {
         &["exists already"],
     );
     assert_eq!(std::fs::read(&there).unwrap(), b"mine");
+    fails(
+        &["-o", "film.mkv", "--rotate", "soon", CAMERA],
+        2,
+        &["nor a size"],
+    );
+    fails(&["-o", "-", "--rotate", "60", CAMERA], 2, &["--rotate"]);
+    fails(&["-o", "/dev/video99", CAMERA], 4, &["/dev/video99"]);
+    assert!(!Path::new("/dev/video99.part").exists());
     run(&mut autochrome(["live", "--list"])).ok();
 }

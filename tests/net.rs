@@ -180,7 +180,7 @@ fn all() -> impl Iterator<Item = (Kind, Engine)> {
 fn a_frame_alone_is_coloured_as_in_a_batch_bit_for_bit() {
     for (kind, engine) in all() {
         let mut model = colorizer(&kind, engine);
-        let (width, height) = model.thumb_size(160, 90).unwrap();
+        let (width, height) = model.thumb_size(160, 90, 1.).unwrap();
         let thumbs = thumbs(3, width, height);
         let together = model.predict(&thumbs).unwrap();
         for (thumb, map) in thumbs.iter().zip(&together) {
@@ -215,7 +215,7 @@ fn colours_for_another_process() {
     }
     for (kind, engine) in all() {
         let mut model = colorizer(&kind, engine);
-        let (width, height) = model.thumb_size(256, 160).unwrap();
+        let (width, height) = model.thumb_size(256, 160, 1.).unwrap();
         let maps = model.predict(&thumbs(3, width, height)).unwrap();
         let values = maps.iter().flat_map(|m| m.a.iter().chain(&m.b));
         let bytes: Vec<u8> = values.flat_map(|v| v.to_le_bytes()).collect();
@@ -799,7 +799,7 @@ fn test_models_need_no_file_and_look_at_no_pixels() {
     let mut gray = net::load("gray", &on_cpu(Precision::F32)).unwrap();
     let mut constant = net::load("constant", &on_cpu(Precision::F32)).unwrap();
     let thumbs = thumbs(2, 16, 16);
-    assert_eq!(gray.thumb_size(1920, 1080), None);
+    assert_eq!(gray.thumb_size(1920, 1080, 1.), None);
     let maps = gray.predict(&thumbs).unwrap();
     assert_eq!(
         (maps.len(), &maps[0].a[..], &maps[1].b[..]),
@@ -825,7 +825,7 @@ fn bundled_models_say_what_they_are() {
             "{}",
             model.describe()
         );
-        let (width, height) = model.thumb_size(640, 480).unwrap();
+        let (width, height) = model.thumb_size(640, 480, 1.).unwrap();
         let map = &model.predict(&thumbs(1, width, height)).unwrap()[0];
         assert_eq!(map.a.len(), map.width * map.height);
         assert!(map.a.iter().chain(&map.b).all(|v| v.is_finite()));
@@ -901,7 +901,7 @@ fn every_generator_comes_back_from_its_file() {
             ..on_cpu(Precision::F32)
         };
         let large = net::load(name, &large).unwrap();
-        assert_eq!(large.thumb_size(640, 640), Some((128, 128)));
+        assert_eq!(large.thumb_size(640, 640, 1.), Some((128, 128)));
         let maps = Look::ALL.map(|look| {
             let options = Options {
                 look,

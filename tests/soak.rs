@@ -11,7 +11,10 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::Stdio,
-    sync::atomic::AtomicBool,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -20,7 +23,7 @@ use autochrome::{
     net::{ARCHS, DeviceChoice},
     train::{self, Job, config},
 };
-use common::*;
+use common::{live::*, *};
 use image::{Rgb, RgbImage};
 
 /// Highest resident memory of a run in MiB, by the kernel's own mark.
@@ -342,4 +345,66 @@ fn resident(process: u32) -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib / 1024)
+}
+
+/// A sender that dies and comes back ten times in ten minutes: the source is back within two seconds, memory stays, no
+/// thread is left behind, and the recording, in files of a minute, plays.
+#[test]
+#[ignore = "a soak: ten minutes"]
+fn a_stream_that_comes_and_goes_all_day() {
+    const ROUNDS: usize = 10;
+    let lab = Lab::new();
+    let (port, film) = (free_port(), lab.path("film.mkv"));
+    let url = format!("udp://127.0.0.1:{port}");
+    let mut sending = Some(sender(port, "640x480"));
+    let args = ["--rotate", "60", "-o", film.to_str().unwrap(), &url];
+    let mut live = Live::start(&args);
+    let mut viewer = Pictures::of(&live);
+    let (stop_reading, reading) = (Arc::new(AtomicBool::new(false)), live.child.id());
+    let ended = stop_reading.clone();
+    let reader = thread::spawn(move || {
+        while !ended.load(Ordering::Relaxed) {
+            viewer.next();
+        }
+    });
+    let status = |what: &str| -> f64 {
+        let text = fs::read_to_string(format!("/proc/{reading}/status")).unwrap();
+        let line = text.lines().find_map(|l| l.strip_prefix(what)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let (mut rounds, mut longest) = (Vec::new(), 0f64);
+    for round in 0..ROUNDS {
+        thread::sleep(Duration::from_secs(50));
+        rounds.push((status("VmRSS:") / 1024., status("Threads:")));
+        sending.take().map(stop);
+        live.hears("the source is gone");
+        thread::sleep(Duration::from_secs(2));
+        let (frames, since) = (live.figures()["frames"].as_u64(), Instant::now());
+        sending = Some(sender(port, "640x480"));
+        live.until("frames", |f| f["frames"].as_u64() > frames);
+        longest = longest.max(since.elapsed().as_secs_f64());
+        println!(
+            "round {round}: {:?}, back {longest:.2} s at most",
+            rounds[round]
+        );
+    }
+    sending.take().map(stop);
+    let figures = live.figures();
+    println!("{figures}");
+    stop_reading.store(true, Ordering::Relaxed);
+    let (code, said) = live.end();
+    let _ = reader.join();
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(figures["reconnects"], ROUNDS, "{said}");
+    let files = fs::read_dir(lab.dir()).unwrap().flatten();
+    let files: Vec<_> = files.map(|file| file.path()).collect();
+    assert!(files.len() >= 9, "{files:?}");
+    for file in &files {
+        assert!(!times(file).is_empty(), "{}", file.display());
+    }
+    // The first two minutes fill caches and pools.
+    let (early, late) = (rounds[2], rounds[ROUNDS - 1]);
+    assert!(late.0 < early.0 * 1.05, "memory: {rounds:?}");
+    assert!(late.1 <= early.1, "threads: {rounds:?}");
+    assert!(longest < 2., "the source was back after {longest} s");
 }

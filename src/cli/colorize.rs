@@ -360,6 +360,7 @@ impl ColorizeArgs {
                 self.network.keep_color
             ),
             interrupt: Some(controls.abort_flag()),
+            ..OutputOptions::default()
         }
     }
 

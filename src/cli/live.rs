@@ -4,12 +4,16 @@ use std::{
     ffi::{OsStr, OsString},
     fs,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use clap::{Args, ValueHint};
+use serde_json::{Value, json};
 
 use super::{
     Ui,
@@ -20,11 +24,13 @@ use super::{
 };
 use crate::{
     color::Grade,
-    colorize::{self, Aside, KeepColor, Mourn},
+    colorize::{self, Again, Aside, KeepColor, LEVELS, Limit, Mourn, Reel},
     controls::Controls,
-    error::{Error, Result, discreet, io_sentence},
+    error::{Error, Result, io_sentence, shown},
     live::{Hub, Server},
-    media::{FileSink, InputOptions, OutputOptions, Screen, Sink, Source, Told},
+    media::{
+        FileSink, Hear, InputOptions, Origin, OutputOptions, Screen, Sink, Source, Told, Written,
+    },
     net::{self, Colorizer},
     stage::Apart,
     temporal::Pace,
@@ -42,6 +48,9 @@ Examples:
 /// The longest that a source may have nothing to say.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What the preview is called among the outputs.
+const PREVIEW: &str = "preview";
+
 /// Flags of `live`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -58,6 +67,9 @@ pub struct LiveArgs {
     /// Overwrite existing files
     #[arg(short, long)]
     force: bool,
+    /// Begin a new file after this time (600 or 10:00) or size (500M, 2G): recording-00001.mkv and so on
+    #[arg(long, value_name = "TIME|SIZE", value_parser = limit, requires = "output")]
+    rotate: Option<Limit>,
     /// Where the preview is shown; beyond this machine only to whoever knows the token that is told then
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
@@ -138,9 +150,16 @@ impl LiveArgs {
             let why = "--no-preview without --output: nobody would see anything; name an output";
             return Err(Error::Usage(why.into()));
         }
+        if self.rotate.is_some() && !self.output.iter().any(|output| is_film(output)) {
+            let why = "--rotate begins new files, and no --output is one";
+            return Err(Error::Usage(why.into()));
+        }
         let network = &self.network;
         let mut colorizer = net::load(&network.model, &network.place.options(network.look))?;
-        let model = format!("{} on {}", colorizer.describe(), colorizer.device());
+        let model = match colorizer.device() {
+            "" => colorizer.describe(),
+            device => format!("{} on {device}", colorizer.describe()),
+        };
         ui.say(format_args!("model {model}"));
         colorizer.take_warnings().iter().for_each(|w| ui.warn(w));
         self.watched(source, colorizer.as_mut(), model, ui)
@@ -156,29 +175,27 @@ impl LiveArgs {
         let controls = on_signals(*ui)?;
         let hub = Hub::new(controls.clone(), model);
         let (input, options) = self.input_options(source, &controls);
-        let (voice, told) = (*ui, hub.clone());
+        let (told, mut tell) = (hub.clone(), telling("the source".into(), *ui));
         let hear = move |word: Told| {
             told.hear(&word);
-            match word {
-                Told::Gone(why) => {
-                    voice.warn(format_args!("the source is gone ({why}); waiting for it"))
-                }
-                Told::Back(after) => voice.say(format_args!(
-                    "the source is back after {:.1} s",
-                    after.as_secs_f64()
-                )),
-            }
+            tell(word);
         };
         let mut source = Source::live(&input, &options, Box::new(hear))?;
         source.take_warnings().iter().for_each(|w| ui.warn(w));
         let failures = Arc::new(Mutex::new(Vec::new()));
         let sinks = self.sinks(&source, &hub, &controls, &failures, ui)?;
         let _server = self.server(&hub, ui)?;
-        let name = discreet(&input.to_string_lossy());
-        let bar = Arc::new(ui.progress(&name, self.frames));
+        let name = shown(&input);
+        let bar = Arc::new(ui.figures(&name));
         let (drawn, hand, most) = (bar.clone(), controls.clone(), self.frames);
+        let told = hub.clone();
+        let (voice, said, interval) = (*ui, AtomicUsize::new(0), self.network.key_interval);
         let controls = controls.with_progress(move |p| {
-            drawn.at(p.frames, p.seconds);
+            drawn.figures(|| line(&told));
+            let level = hand.level();
+            if said.swap(level, Ordering::Relaxed) != level {
+                voice.say(format_args!("{}", eased(level, interval)));
+            }
             if most.is_some_and(|most| p.frames >= most) {
                 hand.finish();
             }
@@ -189,7 +206,8 @@ impl LiveArgs {
         bar.done();
         let report = result?;
         report.warnings.iter().for_each(|w| ui.warn(w));
-        for written in &report.written {
+        let shown = |written: &&Written| !self.no_preview || written.name != PREVIEW;
+        for written in report.written.iter().filter(shown) {
             let notes: String = written.notes.iter().map(|n| format!("; {n}")).collect();
             ui.say(format_args!(
                 "{}: {} frames{notes}",
@@ -258,16 +276,44 @@ impl LiveArgs {
         };
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         for output in &self.output {
-            let sink = FileSink::create(output, &self.output_options(output, controls), source)?;
-            sink.messages().iter().for_each(|m| ui.warn(m));
-            let name = discreet(&output.to_string_lossy());
-            sinks.push(Box::new(Aside::new(&name, Box::new(sink), mourn())?));
+            let (sink, messages) = self.sink(output, source, controls, ui)?;
+            messages.iter().for_each(|m| ui.warn(m));
+            let name = shown(output);
+            sinks.push(Box::new(Aside::new(&name, sink, mourn())?));
         }
-        if !self.no_preview {
-            let screen = Screen::create(source, Box::new(hub.clone()))?;
-            sinks.push(Box::new(Aside::new("preview", Box::new(screen), mourn())?));
-        }
+        // It also counts, and makes no pictures where nobody looks.
+        let screen = Screen::create(source, Box::new(hub.clone()))?;
+        sinks.push(Box::new(Aside::new(PREVIEW, Box::new(screen), mourn())?));
         Ok(sinks)
+    }
+
+    /// Opens one of `--output`, with what a person should know of it.
+    fn sink(
+        &self,
+        output: &OsStr,
+        source: &Source,
+        controls: &Controls,
+        ui: &Ui,
+    ) -> Result<(Box<dyn Sink>, Vec<String>)> {
+        let options = self.output_options(output, controls);
+        let (origin, name) = (Origin::of(source)?, output.to_string_lossy());
+        Ok(match self.rotate {
+            _ if name.contains("://") => {
+                let sink = Again::create(output, options, origin, telling(shown(output), *ui))?;
+                let messages = sink.messages().to_vec();
+                (Box::new(sink), messages)
+            }
+            Some(limit) if is_film(output) => {
+                let sink = Reel::create(output, options, origin, limit)?;
+                let messages = sink.messages().to_vec();
+                (Box::new(sink), messages)
+            }
+            _ => {
+                let sink = FileSink::open(output, &options, &origin, 0)?;
+                let messages = sink.messages().to_vec();
+                (Box::new(sink), messages)
+            }
+        })
     }
 
     /// What FFmpeg is to open, and how.
@@ -282,7 +328,7 @@ impl LiveArgs {
         add("framerate", &given.fps);
         let (input, format) = match name.strip_prefix("lavfi:") {
             Some(graph) => (graph.to_owned(), Some("lavfi".to_owned())),
-            None if name.starts_with("/dev/video") => {
+            None if is_device(&name) => {
                 add("input_format", &given.input_format);
                 (name.into_owned(), Some("v4l2".to_owned()))
             }
@@ -302,25 +348,15 @@ impl LiveArgs {
 
     fn output_options(&self, output: &OsStr, controls: &Controls) -> OutputOptions {
         let encoding = &self.encoder;
-        let name = output.to_string_lossy();
-        let own = encoding.codec.is_none() && encoding.preset.is_none();
+        // A device takes pictures as they are.
+        let coded = !is_device(&output.to_string_lossy());
+        let own = coded && encoding.codec.is_none() && encoding.preset.is_none();
         let mut encoder_options = encoding.encoder_option.clone();
         if own && !encoder_options.iter().any(|(key, _)| key == "tune") {
             encoder_options.push(("tune".into(), "zerolatency".into()));
         }
-        // Containers of streams, which have no extension.
-        let usual = [
-            ("rtmp", "flv"),
-            ("srt", "mpegts"),
-            ("udp", "mpegts"),
-            ("rtsp", "rtsp"),
-        ];
-        let usual = usual.iter().find(|(scheme, _)| name.starts_with(scheme));
         OutputOptions {
-            format: encoding
-                .format
-                .clone()
-                .or_else(|| usual.map(|(_, f)| f.to_string())),
+            format: encoding.format.clone(),
             codec: encoding
                 .codec
                 .clone()
@@ -340,6 +376,8 @@ impl LiveArgs {
                 self.network.model
             ),
             interrupt: Some(controls.abort_flag()),
+            patience: output.to_string_lossy().contains("://").then_some(PATIENCE),
+            once: true,
             ..OutputOptions::default()
         }
     }
@@ -356,6 +394,84 @@ impl LiveArgs {
             },
             ..colorize::Options::default()
         }
+    }
+}
+
+/// Says of a source or an output that it is gone, and that it is back.
+fn telling(name: String, ui: Ui) -> Hear {
+    Box::new(move |word| match word {
+        Told::Gone(why) => ui.warn(format_args!("{name} is gone ({why}); waiting for it")),
+        Told::Back(after) => ui.say(format_args!(
+            "{name} is back after {:.1} s",
+            after.as_secs_f64()
+        )),
+    })
+}
+
+/// A run's figures in a line, and whole.
+fn line(hub: &Hub) -> (String, Value) {
+    let now = hub.figures();
+    let level = match now.level {
+        0 => String::new(),
+        level => format!(", step {level} of {}", LEVELS.len() - 1),
+    };
+    let line = format!(
+        "{:.1} fps, delay {:.0} / {:.0} ms, {} of {} left out, network {}{level}, {} looking on",
+        now.fps,
+        now.latency_p50_ms,
+        now.latency_p95_ms,
+        now.dropped,
+        now.frames + now.dropped,
+        now.network_runs,
+        now.viewers
+    );
+    (line, json!(now))
+}
+
+/// What is asked of the machine now.
+fn eased(level: usize, interval: u8) -> String {
+    let Some(now) = LEVELS.get(level).filter(|_| level > 0) else {
+        return "the machine keeps up again: colours as good as they were asked for".into();
+    };
+    let every = f64::from(interval) * now.slower;
+    let size = match now.size {
+        size if size < 1. => format!(", at {:.0} % of its size", 100. * size),
+        _ => String::new(),
+    };
+    format!(
+        "the machine does not keep up: the network looks at a frame of {every:.0}{size} (step {level} of {})",
+        LEVELS.len() - 1
+    )
+}
+
+/// A camera, or a virtual one.
+fn is_device(name: &str) -> bool {
+    name.starts_with("/dev/video")
+}
+
+/// Whether an output is a file that a recording can go on in.
+fn is_film(output: &OsStr) -> bool {
+    let name = output.to_string_lossy();
+    !(name == "-" || name.contains("://") || is_device(&name))
+}
+
+/// When a file of a recording is full: "500M", "2G", or a time.
+fn limit(s: &str) -> std::result::Result<Limit, String> {
+    let size = [("K", 10), ("M", 20), ("G", 30)];
+    let size = size.iter().find_map(|(unit, bits)| {
+        let count: u64 = s.to_uppercase().strip_suffix(unit)?.parse().ok()?;
+        count.checked_mul(1 << bits)
+    });
+    let limit = match size {
+        Some(bytes) => Limit::Bytes(bytes),
+        None => Limit::Seconds(time(s).map_err(|_| {
+            format!("'{s}' is neither a time (600 or 10:00) nor a size (500M or 2G)")
+        })?),
+    };
+    match limit {
+        Limit::Bytes(0) => Err("a file of no size holds nothing".into()),
+        Limit::Seconds(seconds) if seconds < 1. => Err("a file is at least a second long".into()),
+        limit => Ok(limit),
     }
 }
 

@@ -17,7 +17,7 @@ mod watch;
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::Result;
-pub use ui::Ui;
+pub use ui::{Log, Ui};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,6 +55,15 @@ struct Voice {
     /// Say only what went wrong
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
+    /// How messages are written on standard error
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "text|json",
+        default_value = "text"
+    )]
+    log: Log,
 }
 
 #[derive(Subcommand)]
@@ -93,13 +102,18 @@ impl Cli {
         matches!(self.verb, Verb::Train(_))
     }
 
+    /// How it speaks.
+    pub fn ui(&self) -> Ui {
+        Ui::new(self.voice.verbose, self.voice.quiet, self.voice.log)
+    }
+
     /// Carries out the command.
     ///
     /// # Errors
     /// What the command could not do; the message is for people.
     pub fn run(self) -> Result<()> {
         crate::media::init(u8::from(self.voice.verbose));
-        let ui = Ui::new(self.voice.verbose, self.voice.quiet);
+        let ui = self.ui();
         match self.verb {
             Verb::Colorize(args) => args.run(&ui),
             Verb::Live(args) => args.run(&ui),

@@ -3,15 +3,30 @@
 use std::{
     io::{IsTerminal, Write},
     sync::Mutex,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
+use clap::ValueEnum;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
 
 use crate::error::{Error, Result, io_sentence};
 
 /// Where there is no terminal, progress is one line this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// And on a terminal, where it is a line of figures, that often.
+const DRAWN_EVERY: Duration = Duration::from_millis(250);
+
+/// How what is said is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Log {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one object a line, with time (seconds since 1970), level and message.
+    Json,
+}
 
 /// How much to say, and how.
 #[derive(Clone, Copy)]
@@ -19,6 +34,7 @@ pub struct Ui {
     verbose: bool,
     quiet: bool,
     terminal: bool,
+    log: Log,
 }
 
 /// A line on standard output, which is for results. A reader that has gone, as `head` goes, has what it wanted.
@@ -37,11 +53,13 @@ pub fn answer(text: impl std::fmt::Display) -> Result<()> {
 
 impl Ui {
     /// A voice for this process's standard error.
-    pub fn new(verbose: bool, quiet: bool) -> Self {
+    pub fn new(verbose: bool, quiet: bool, log: Log) -> Self {
         Self {
             verbose,
             quiet,
-            terminal: std::io::stderr().is_terminal(),
+            // Bars are nothing for programs.
+            terminal: log == Log::Text && std::io::stderr().is_terminal(),
+            log,
         }
     }
 
@@ -52,27 +70,51 @@ impl Ui {
 
     /// Something that went wrong and may not be missed.
     pub fn error(&self, message: impl std::fmt::Display) {
-        eprintln!("autochrome: {message}");
+        self.speak("error", "autochrome: ", &message, None);
     }
 
     /// Something the user should know although the work goes on.
     pub fn warn(&self, message: impl std::fmt::Display) {
         if !self.quiet {
-            eprintln!("autochrome: warning: {message}");
+            self.speak("warning", "autochrome: warning: ", &message, None);
         }
     }
 
     /// What is being done.
     pub fn say(&self, message: impl std::fmt::Display) {
         if !self.quiet {
-            eprintln!("{message}");
+            self.speak("info", "", &message, None);
         }
     }
 
     /// Details for `--verbose`.
     pub fn detail(&self, message: impl std::fmt::Display) {
         if self.verbose {
-            eprintln!("{message}");
+            self.speak("debug", "", &message, None);
+        }
+    }
+
+    fn speak(
+        &self,
+        level: &str,
+        start: &str,
+        message: &dyn std::fmt::Display,
+        figures: Option<Value>,
+    ) {
+        match self.log {
+            Log::Text => eprintln!("{start}{message}"),
+            Log::Json => {
+                let passed = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+                let mut line = json!({
+                    "time": passed.as_millis() as f64 / 1e3,
+                    "level": level,
+                    "message": message.to_string(),
+                });
+                if let Some(figures) = figures {
+                    line["figures"] = figures;
+                }
+                eprintln!("{line}");
+            }
         }
     }
 
@@ -86,18 +128,31 @@ impl Ui {
 
     /// Progress over `total` frames of `name`, if known.
     pub fn progress(&self, name: &str, total: Option<u64>) -> Bar {
+        self.bar(name, total, || bar(name, total))
+    }
+
+    /// The figures of `name`, which runs without an end.
+    pub fn figures(&self, name: &str) -> Bar {
+        self.bar(name, None, || {
+            let style = ProgressStyle::with_template("{prefix} {spinner} {msg}  {elapsed_precise}");
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let bar = ProgressBar::new_spinner().with_style(style);
+            bar.with_prefix(name.to_owned())
+        })
+    }
+
+    fn bar(&self, name: &str, total: Option<u64>, drawn: impl FnOnce() -> ProgressBar) -> Bar {
         let kind = match (self.quiet, self.terminal) {
             (true, _) => Kind::Silent,
-            (false, true) => Kind::Drawn(bar(name, total)),
-            (false, false) => Kind::Lines {
-                name: name.to_string(),
-                last: Mutex::new(Instant::now()),
-            },
+            (false, true) => Kind::Drawn(drawn()),
+            (false, false) => Kind::Lines(name.to_string()),
         };
         Bar {
+            ui: *self,
             kind,
             total,
             since: Instant::now(),
+            last: Mutex::new(Instant::now()),
         }
     }
 }
@@ -158,15 +213,18 @@ fn bar(name: &str, total: Option<u64>) -> ProgressBar {
 
 /// Progress of one film.
 pub struct Bar {
+    ui: Ui,
     kind: Kind,
     total: Option<u64>,
     since: Instant,
+    /// When something was last said of it.
+    last: Mutex<Instant>,
 }
 
 enum Kind {
     Silent,
     Drawn(ProgressBar),
-    Lines { name: String, last: Mutex<Instant> },
+    Lines(String),
 }
 
 impl Bar {
@@ -179,14 +237,44 @@ impl Bar {
                 bar.set_position(frames);
                 bar.set_message(format!("{fps:.1} fps"));
             }
-            Kind::Lines { name, last } => {
-                let Ok(mut last) = last.lock() else { return };
-                if last.elapsed() >= LINE_EVERY {
-                    *last = Instant::now();
-                    eprintln!("{name}: {}", self.line(frames, seconds, fps));
+            Kind::Lines(name) => {
+                if self.is_due(LINE_EVERY) {
+                    let line = format!("{name}: {}", self.line(frames, seconds, fps));
+                    let figures = json!({ "frames": frames, "seconds": seconds, "fps": fps });
+                    self.ui.speak("progress", "", &line, Some(figures));
                 }
             }
         }
+    }
+
+    /// What runs without an end: a line of its figures, and they themselves for programs.
+    pub fn figures(&self, figures: impl FnOnce() -> (String, Value)) {
+        match &self.kind {
+            Kind::Silent => {}
+            Kind::Drawn(bar) => {
+                if self.is_due(DRAWN_EVERY) {
+                    bar.set_message(figures().0);
+                }
+            }
+            Kind::Lines(name) => {
+                if self.is_due(LINE_EVERY) {
+                    let (line, figures) = figures();
+                    self.ui
+                        .speak("progress", "", &format!("{name}: {line}"), Some(figures));
+                }
+            }
+        }
+    }
+
+    fn is_due(&self, every: Duration) -> bool {
+        let Ok(mut last) = self.last.lock() else {
+            return false;
+        };
+        let due = last.elapsed() >= every;
+        if due {
+            *last = Instant::now();
+        }
+        due
     }
 
     fn line(&self, frames: u64, seconds: f64, fps: f64) -> String {

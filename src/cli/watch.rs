@@ -167,6 +167,7 @@ impl Details<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Log;
     use crate::eval::Figures;
 
     fn a_step(step: u64) -> Step {
@@ -197,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_best_figure_stays_and_the_pace_is_steadied() {
-        let mut watch = Watch::new(Ui::new(false, true));
+        let mut watch = Watch::new(Ui::new(false, true, Log::Text));
         for (step, ciede2000) in [(10, 9.), (20, 7.), (30, 8.)] {
             let figures = Figures {
                 ciede2000,
@@ -223,7 +224,7 @@ mod tests {
     /// Steps that come faster than a clock tells, steps of an earlier part, and more than were asked for.
     #[test]
     fn odd_steps_do_no_harm() {
-        let mut watch = Watch::new(Ui::new(false, true));
+        let mut watch = Watch::new(Ui::new(false, true, Log::Text));
         for step in [1990, 2000, 2001, 5] {
             watch.step(&a_step(step));
         }

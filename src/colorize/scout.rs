@@ -1,9 +1,12 @@
 //! Scout: frames wait here until it is known, from luma alone, where scenes begin, how they move, and which of them the
 //! network is to see; and which are in colour already.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
-use super::keep::Keeper;
+use super::{
+    ease::{Ease, LEVELS},
+    keep::Keeper,
+};
 use crate::{
     error::Result,
     frame::{Decoded, Planned, Thumb, VideoInfo},
@@ -19,17 +22,29 @@ pub struct Scout {
     /// Looks ahead; nobody does where every frame is coloured by itself.
     ahead: Option<Lookout>,
     keeper: Keeper,
-    /// None for a network that looks at no pixels.
-    thumbs: Option<Thumbnailer>,
+    /// One a size; none for a network that looks at no pixels.
+    thumbs: Vec<Thumbnailer>,
+    /// In a live run: how much is asked of the machine.
+    ease: Option<Ease>,
+    /// Which of the sizes is used.
+    size: usize,
 }
 
 impl Scout {
     /// With what looks ahead, decides on a film's own colours, and makes what the network sees.
-    pub fn new(ahead: Option<Lookout>, keeper: Keeper, thumbs: Option<Thumbnailer>) -> Self {
+    /// `thumbs` is of one size, or with `ease` of one for each of its levels.
+    pub fn new(
+        ahead: Option<Lookout>,
+        keeper: Keeper,
+        thumbs: Vec<Thumbnailer>,
+        ease: Option<Ease>,
+    ) -> Self {
         Self {
             ahead,
             keeper,
             thumbs,
+            ease,
+            size: 0,
         }
     }
 
@@ -38,6 +53,14 @@ impl Scout {
     /// # Errors
     /// Nobody can read the picture's pixel format.
     pub fn push(&mut self, frame: Decoded) -> Result<Option<Planned>> {
+        let level = self
+            .ease
+            .as_mut()
+            .and_then(|ease| ease.frame(Instant::now()));
+        if let (Some(level), Some(ahead)) = (level, &mut self.ahead) {
+            ahead.planner.slow(LEVELS[level].slower);
+            self.size = level;
+        }
         let known = match &mut self.ahead {
             Some(ahead) => ahead.push(frame)?,
             None => {
@@ -63,7 +86,7 @@ impl Scout {
         };
         let own = self.keeper.keeps(&frame.picture, &mut plan)?;
         let key = plan.key && !own;
-        let thumb = match &mut self.thumbs {
+        let thumb = match self.thumbs.get_mut(self.size) {
             Some(thumbs) if key => Some(thumbs.thumb(&frame.picture)?),
             _ => key.then(Thumb::empty),
         };

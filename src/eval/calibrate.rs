@@ -296,7 +296,11 @@ fn subjects(
 ) -> Result<Vec<Subject>> {
     let mut subjects = Vec::with_capacity(photos.len());
     for chunk in photos.chunks(CHUNK) {
-        let size = |width, height| network.thumb_size(width, height).unwrap_or((width, height));
+        let size = |width, height| {
+            network
+                .thumb_size(width, height, 1.)
+                .unwrap_or((width, height))
+        };
         let exams = opened(chunk, size, skipped);
         let exams: Vec<Exam> = exams.into_iter().map(|(_, (_, exam))| exam).collect();
         let thumbs: Vec<Thumb> = exams.iter().map(|exam| exam.thumb.clone()).collect();

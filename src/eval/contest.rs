@@ -84,7 +84,7 @@ impl Contestant {
             Hand::Model(model) => {
                 let thumb = |(photo, exam): &(RgbImage, Exam)| {
                     let (width, height) = photo.dimensions();
-                    match model.thumb_size(width as usize, height as usize) {
+                    match model.thumb_size(width as usize, height as usize, 1.) {
                         Some(size) if size != (exam.thumb.width, exam.thumb.height) => {
                             Exam::new(photo, size).thumb
                         }
@@ -168,7 +168,7 @@ impl Field {
     /// same truth. Where no model looks at pixels, it is the size that the trainer would use.
     pub fn view(&self, width: usize, height: usize) -> (usize, usize) {
         let wanted = self.contestants.iter().filter_map(|c| match &c.hand {
-            Hand::Model(model) => model.thumb_size(width, height),
+            Hand::Model(model) => model.thumb_size(width, height, 1.),
             _ => None,
         });
         let default = || net::thumb_size(Config::default().size, 16, width, height);

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use hyper::body::Bytes;
@@ -28,7 +28,7 @@ const RECENT: Duration = Duration::from_secs(10);
 
 /// Where a live run and those who look on meet.
 pub struct Hub {
-    newest: watch::Sender<Option<Bytes>>,
+    newest: watch::Sender<Option<Newest>>,
     paused: AtomicBool,
     runs: Arc<AtomicU64>,
     log: Mutex<Log>,
@@ -37,10 +37,20 @@ pub struct Hub {
     begun: Instant,
 }
 
+/// The newest picture.
+#[derive(Clone)]
+pub struct Newest {
+    /// As JPEG.
+    pub jpeg: Bytes,
+    /// When the packet came that it was in.
+    pub arrived: SystemTime,
+}
+
 /// What has happened.
 #[derive(Default)]
 struct Log {
     frames: u64,
+    pictures: u64,
     /// When each of the last frames was shown, and how long after it had come.
     recent: VecDeque<(Instant, Duration)>,
     gone: bool,
@@ -58,10 +68,14 @@ pub struct Figures {
     pub latency_p95_ms: f64,
     /// Frames shown.
     pub frames: u64,
+    /// Pictures made of them: one for all who look, none where nobody does.
+    pub pictures: u64,
     /// Frames left out, for newer ones had come.
     pub dropped: u64,
     /// How often the network ran.
     pub network_runs: u64,
+    /// How far the run has gone down in what it asks of the machine: 0 is all, 4 the least.
+    pub level: usize,
     /// Who looks on.
     pub viewers: usize,
     /// Whether the source is there.
@@ -92,8 +106,8 @@ impl Hub {
         })
     }
 
-    /// The newest picture, as JPEG, and word of every newer one. Whoever is slow misses some.
-    pub fn pictures(&self) -> watch::Receiver<Option<Bytes>> {
+    /// The newest picture, and word of every newer one. Whoever is slow misses some.
+    pub fn pictures(&self) -> watch::Receiver<Option<Newest>> {
         let mut pictures = self.newest.subscribe();
         pictures.mark_unchanged();
         pictures
@@ -132,8 +146,10 @@ impl Hub {
             latency_p50_ms: share(0.5),
             latency_p95_ms: share(0.95),
             frames: log.frames,
+            pictures: log.pictures,
             dropped: self.controls.dropped(),
             network_runs: self.runs.load(Ordering::Relaxed),
+            level: self.controls.level(),
             viewers: self.newest.receiver_count(),
             connected: !log.gone,
             reconnects: log.reconnects,
@@ -155,6 +171,12 @@ impl Hub {
                 figures.frames as f64,
             ),
             (
+                "pictures_total",
+                "counter",
+                "Pictures made of them, one for all viewers.",
+                figures.pictures as f64,
+            ),
+            (
                 "dropped_frames_total",
                 "counter",
                 "Frames left out.",
@@ -165,6 +187,12 @@ impl Hub {
                 "counter",
                 "Runs of the network.",
                 figures.network_runs as f64,
+            ),
+            (
+                "level",
+                "gauge",
+                "How far the run has gone down in what it asks of the machine; 0 is all.",
+                figures.level as f64,
             ),
             (
                 "reconnects_total",
@@ -231,7 +259,12 @@ impl Viewer for Arc<Hub> {
 
     fn show(&mut self, frame: Shown) {
         if let Some(jpeg) = frame.jpeg {
-            self.newest.send_replace(Some(jpeg.into()));
+            let now = SystemTime::now();
+            self.newest.send_replace(Some(Newest {
+                jpeg: jpeg.into(),
+                arrived: now.checked_sub(frame.arrived.elapsed()).unwrap_or(now),
+            }));
+            self.log().pictures += 1;
         }
         let mut log = self.log();
         log.frames += 1;
@@ -258,8 +291,8 @@ impl Colorizer for Counted<'_> {
         self.colorizer.device()
     }
 
-    fn thumb_size(&self, width: usize, height: usize) -> Option<(usize, usize)> {
-        self.colorizer.thumb_size(width, height)
+    fn thumb_size(&self, width: usize, height: usize, scale: f64) -> Option<(usize, usize)> {
+        self.colorizer.thumb_size(width, height, scale)
     }
 
     fn predict(&mut self, thumbs: &[Thumb]) -> Result<Vec<AbMap>> {

@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     net::{SocketAddr, TcpListener},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use http_body_util::{Either, Full, channel::Channel};
@@ -19,7 +19,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::Hub;
+use super::{Hub, hub::Newest};
 use crate::{
     error::{Error, Result},
     stage::Apart,
@@ -262,11 +262,15 @@ impl Desk {
         let mut pictures = self.hub.pictures();
         tokio::spawn(async move {
             while pictures.changed().await.is_ok() {
-                let Some(jpeg) = pictures.borrow_and_update().clone() else {
+                let Some(Newest { jpeg, arrived }) = pictures.borrow_and_update().clone() else {
                     continue;
                 };
+                let arrived = arrived
+                    .duration_since(SystemTime::UNIX_EPOCH)
+                    .unwrap_or_default();
                 let head = format!(
-                    "--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n",
+                    "--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nX-Arrived: {:.6}\r\nContent-Length: {}\r\n\r\n",
+                    arrived.as_secs_f64(),
                     jpeg.len()
                 );
                 let part = [head.as_bytes(), &jpeg, b"\r\n"].concat();

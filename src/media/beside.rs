@@ -1,14 +1,14 @@
 //! A sink that writes a film of before and after, side by side.
 
 use super::{
-    FileSink, Layout, OutputOptions, Packet, Picture, Sink, Source, Written,
+    FileSink, Layout, Origin, OutputOptions, Packet, Picture, Sink, Source, Written,
     ffi::{self, Scaler},
     luma::{bytes_of, put, row},
     picture::{scale_end, unreadable},
 };
 use crate::{
     error::{Error, Result, shown},
-    frame::{Merged, VideoInfo},
+    frame::Merged,
 };
 use ffmpeg_next::frame::Video;
 use std::ffi::OsStr;
@@ -31,14 +31,11 @@ impl BesideSink {
     /// # Errors
     /// As for [`FileSink::create`]; the output's encoder takes no planar Y'CbCr.
     pub fn create(output: &OsStr, options: &OutputOptions, source: &Source) -> Result<Self> {
-        let video = &source.info().video;
+        let mut origin = Origin::of(source)?;
         // Of every subsampling there is.
-        let half = video.width.next_multiple_of(4);
-        let wide = VideoInfo {
-            width: 2 * half,
-            ..video.clone()
-        };
-        let film = FileSink::create_sized(output, options, source, &wide)?;
+        let half = origin.video.width.next_multiple_of(4);
+        origin.video.width = 2 * half;
+        let film = FileSink::open(output, options, &origin, 0)?;
         let layout = film.layout().filter(|l| l.planar() == Some(l.pixel));
         let Some(layout) = layout else {
             let why = "a comparison is written in planar Y'CbCr, which this container's encoder does not take: name an \

@@ -157,6 +157,12 @@ pub(super) const CONTAINERS: &[Container] = &[
         ..PLAIN
     },
     Container {
+        name: "v4l2",
+        muxer: "v4l2",
+        clock: Clock::Constant,
+        ..PLAIN
+    },
+    Container {
         name: "images",
         muxer: "image2",
         extensions: &["png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp"],
@@ -175,7 +181,8 @@ impl Container {
 
     /// The row of a name (`mkv`) or of a muxer (`matroska`).
     fn named(name: &str) -> Option<Self> {
-        Self::by(|c| c.name == name || c.muxer == name)
+        // Some muxers have several names.
+        Self::by(|c| c.name == name || name.split(',').any(|name| c.muxer == name))
     }
 }
 
@@ -208,13 +215,15 @@ impl Target {
 
     fn of_name(output: &OsStr) -> Result<Self> {
         let extension = extension_of(output);
-        if let Some(row) = Container::by(|c| c.extensions.contains(&extension.as_str())) {
+        let spoken = address_muxer(output).is_some();
+        if let Some(row) = Container::by(|c| !spoken && c.extensions.contains(&extension.as_str()))
+        {
             return Self::named(output, row.muxer);
         }
-        let format = match Format::of_file(output.as_encoded_bytes()) {
-            Some(format) => Some(format),
-            None if publish::is_url(output) => Format::named(url_muxer(output)),
-            None => None,
+        let format = match address_muxer(output) {
+            Some(muxer) => Format::named(muxer),
+            None => Format::of_file(output.as_encoded_bytes())
+                .or_else(|| publish::is_url(output).then(|| Format::named("mpegts"))?),
         };
         format.map(Self::of_format).ok_or_else(|| {
             let told = match extension.as_str() {
@@ -344,13 +353,20 @@ fn names() -> String {
     names.join(", ")
 }
 
-/// What a streaming protocol carries, where the URL's path does not say.
-fn url_muxer(url: &OsStr) -> &'static str {
-    match url.as_encoded_bytes() {
-        bytes if bytes.starts_with(b"rtmp") => "flv",
-        bytes if bytes.starts_with(b"rtsp") => "rtsp",
-        _ => "mpegts",
-    }
+/// What is spoken at an address, whatever it is called, by its beginning.
+const ADDRESSES: &[(&str, &str)] = &[
+    ("rtmp", "flv"),
+    ("rtsp", "rtsp"),
+    ("srt:", "mpegts"),
+    ("udp:", "mpegts"),
+    ("rtp:", "rtp_mpegts"),
+    ("/dev/video", "v4l2"),
+];
+
+fn address_muxer(output: &OsStr) -> Option<&'static str> {
+    let begins =
+        |(start, _): &&(&str, &str)| output.as_encoded_bytes().starts_with(start.as_bytes());
+    ADDRESSES.iter().find(begins).map(|(_, muxer)| *muxer)
 }
 
 fn extension_of(name: &OsStr) -> String {

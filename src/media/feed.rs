@@ -141,7 +141,7 @@ impl Feed {
         Ok(())
     }
 
-    /// A frame in its place among all; of a film, when its time has come.
+    /// A frame in its place among all; of what comes early, when its time has come.
     fn frame(&mut self, mut frame: Decoded, reader: &Reader) -> Result<Decoded> {
         let from = reader.time_base();
         frame.pts = (frame.pts.rescale(from, self.tb) + self.offset).max(self.end);
@@ -155,7 +155,7 @@ impl Feed {
         });
         // Frames that come late make nothing late: the next one may be as late.
         self.end = frame.pts + 1;
-        if reader.is_at_hand() {
+        if reader.comes_early() {
             self.wait((begun + time).saturating_duration_since(Instant::now()))?;
             frame.arrived = Instant::now();
         }

@@ -8,6 +8,7 @@
 //! - [`Picture`] is a decoded or merged frame, by reference; `luma` reads every pixel format, [`Merger`] gives it new
 //!   chroma, [`Layout`] is what an encoder takes.
 
+mod adts;
 mod beside;
 mod codecs;
 mod container;
@@ -21,6 +22,7 @@ mod location;
 mod luma;
 mod merge;
 mod null;
+mod origin;
 mod output;
 mod picture;
 mod preview;
@@ -43,6 +45,7 @@ pub use input::{InputOptions, Source, SourceInfo, SourceReport};
 pub use layout::Layout;
 pub use merge::Merger;
 pub use null::NullSink;
+pub use origin::Origin;
 pub use output::{FileSink, OutputOptions};
 pub use picture::{Packet, Picture};
 pub use preview::PreviewSink;

@@ -11,7 +11,7 @@ use super::publish::{self, Part, Place, Sequence};
 use super::streams::{Lane, Streams};
 use super::*;
 use crate::error::{Error, shown};
-use crate::frame::{Merged, VideoInfo};
+use crate::frame::Merged;
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::{Rational, Rescale};
 use std::collections::VecDeque;
@@ -21,6 +21,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
+use std::time::Duration;
 
 /// How to write an output.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +49,10 @@ pub struct OutputOptions {
     pub provenance: String,
     /// When raised, encoding stops at once, even while the encoder is drained at the end.
     pub interrupt: Option<Arc<AtomicBool>>,
+    /// The longest that a connection may take to take something; `None`: as long as it likes.
+    pub patience: Option<Duration>,
+    /// What is written cannot be made again: however the run ends, it stays, at least as a `.part` that plays.
+    pub once: bool,
 }
 
 /// An encoder and a muxer.
@@ -81,6 +86,8 @@ struct Video {
     captions: bool,
     /// Of the frames that come.
     source_base: Rational,
+    /// The time there that is 0 here.
+    from: i64,
     /// The muxer's stream, its time base, and the last decoding time there.
     stream: usize,
     base: Rational,
@@ -109,25 +116,35 @@ impl FileSink {
     /// [`Error::Output`]: the output exists, is the input or cannot be written; the container, the codec or an option
     /// is unknown; the encoder refuses the film's size or depth; the container cannot hold a stream.
     pub fn create(output: &OsStr, options: &OutputOptions, source: &Source) -> Result<Self> {
-        Self::create_sized(output, options, source, &source.info().video)
+        Self::open(output, options, &Origin::of(source)?, 0)
     }
 
-    /// The same for frames of another size, which `video` says.
-    pub(super) fn create_sized(
+    /// The same for the frames and packets of a source from a time on, in its ticks, which is 0 in the output.
+    ///
+    /// # Errors
+    /// As for [`FileSink::create`].
+    pub fn open(
         output: &OsStr,
         options: &OutputOptions,
-        source: &Source,
-        video: &VideoInfo,
+        origin: &Origin,
+        from: i64,
     ) -> Result<Self> {
         let name = shown(output);
         let target = Target::choose(output, options.format.as_deref())?;
-        let mut place = place(output, options, &target, source)?;
+        let mut place = place(output, options, &target, origin)?;
         let single = target.is_images() && matches!(place, Place::File(_));
-        if single && source.info().video.frames.is_some_and(|n| n > 1) {
+        if single && origin.video.frames.is_some_and(|n| n > 1) {
             return Err(one_picture(&name));
         }
-        let mut streams = Streams::plan(output, &target, options, source)?;
-        let mut opened = encoder(output, options, &target, source, video, &streams)?;
+        let mut streams = Streams::plan(output, &target, options, origin, from)?;
+        let mut opened = encoder::open(&Wanted {
+            output,
+            options,
+            target: &target,
+            video: &origin.video,
+            first: &origin.first.0,
+            stream: streams.main(),
+        })?;
         streams.name_encoder(&opened.name);
         if let Place::File(part) = &mut place {
             part.create()?;
@@ -139,9 +156,9 @@ impl FileSink {
         lines.insert(0, format!("video {}: colorized", opened.line));
         let layout = opened.layout;
         let mux = placed.mux;
-        let video = Video::new(opened, (&mux, placed.video), source, target.is_gapless());
+        let video = Video::new(opened, (&mux, placed.video), origin, target.is_gapless());
         Ok(Self {
-            video,
+            video: Video { from, ..video },
             lanes: placed.lanes,
             mux,
             place,
@@ -162,6 +179,11 @@ impl FileSink {
         &self.messages
     }
 
+    /// Bytes written so far; 0 where the muxer opens its files itself.
+    pub fn bytes(&self) -> u64 {
+        self.mux.bytes()
+    }
+
     fn refuse(&self, why: impl ToString) -> Error {
         Error::output(&self.name, why)
     }
@@ -171,8 +193,12 @@ impl FileSink {
         let video = &self.video;
         let at = video.end as f64 * f64::from(video.source_base);
         let why = sentence(e);
+        let left = self.place.left();
+        let left = left.map_or(String::new(), |part| {
+            format!("; what came before is in {part}")
+        });
         self.refuse(format!(
-            "{what} at frame {} ({at:.3} s): {why}",
+            "{what} at frame {} ({at:.3} s): {why}{left}",
             video.frames
         ))
     }
@@ -266,15 +292,16 @@ const AGAIN: ffmpeg::Error = ffmpeg::Error::Other {
 };
 
 impl Video {
-    fn new(opened: Opened, placed: (&Mux, usize), source: &Source, gapless: bool) -> Self {
+    fn new(opened: Opened, placed: (&Mux, usize), origin: &Origin, gapless: bool) -> Self {
         let (mux, stream) = placed;
-        let (n, d) = source.info().video.time_base;
+        let (n, d) = origin.video.time_base;
         Self {
             encoder: opened.encoder,
             settings: opened.settings,
             name: opened.name,
             captions: opened.captions,
             source_base: Rational(n, d),
+            from: 0,
             stream,
             base: mux.time_base(stream),
             last: None,
@@ -289,12 +316,13 @@ impl Video {
 
     /// The frame as the encoder wants it, with a time in the encoder's ticks.
     fn prepare(&mut self, merged: &Merged) -> Result<ffmpeg::frame::Video, ffmpeg::Error> {
-        let pts = self.tick(merged.pts);
+        let start = merged.pts - self.from;
+        let pts = self.tick(start);
         let length = merged
             .duration
             .rescale(self.source_base, self.settings.time_base)
             .max(1);
-        self.end = self.end.max(merged.pts + merged.duration);
+        self.end = self.end.max(start + merged.duration);
         self.frames += 1;
         self.lengths.push_back((pts, length));
         if self.lengths.len() > LENGTHS {
@@ -405,25 +433,6 @@ impl Sink for FileSink {
     }
 }
 
-fn encoder(
-    output: &OsStr,
-    options: &OutputOptions,
-    target: &Target,
-    source: &Source,
-    video: &VideoInfo,
-    streams: &Streams,
-) -> Result<Opened> {
-    let gone = || Error::internal("output", "the source has lost its first frame");
-    encoder::open(&Wanted {
-        output,
-        options,
-        target,
-        video,
-        first: &source.first_frame().ok_or_else(gone)?.0,
-        stream: streams.main(),
-    })
-}
-
 fn one_picture(name: &str) -> Error {
     let why = "this name holds one picture, and the film has more; number them: out%04d.png";
     Error::output(name, why)
@@ -447,7 +456,7 @@ fn place(
     output: &OsStr,
     options: &OutputOptions,
     target: &Target,
-    source: &Source,
+    origin: &Origin,
 ) -> Result<Place> {
     if output == "-" {
         return Ok(Place::Direct(b"pipe:1".to_vec()));
@@ -456,8 +465,7 @@ fn place(
         return Ok(Place::Direct(output.as_encoded_bytes().to_vec()));
     }
     let path = publish::path_of(output);
-    let input = ffi::url(source.input());
-    let input = publish::path_of(publish::os_str(&input));
+    let input = publish::path_of(publish::os_str(&origin.url));
     if publish::is_special(path) {
         return Ok(Place::Direct(publish::url_of(path)));
     }
@@ -475,7 +483,7 @@ fn place(
     if publish::same_file(path, input) {
         return Err(input_is_output(output));
     }
-    let part = Part::plan(path, options.force)?;
+    let part = Part::plan(path, options.force, options.once)?;
     if part.touches(input) {
         return Err(input_is_output(output));
     }

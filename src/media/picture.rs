@@ -10,7 +10,7 @@ use ffmpeg::{
     color::{self, Space, TransferCharacteristic as Transfer},
     format::Pixel,
 };
-use ffmpeg_next as ffmpeg;
+use ffmpeg_next::{self as ffmpeg, Rescale};
 
 /// A decoded or merged frame, by reference; never written to once made.
 pub struct Picture(pub(super) ffmpeg::frame::Video);
@@ -20,6 +20,14 @@ pub struct Picture(pub(super) ffmpeg::frame::Video);
 pub struct Packet {
     pub(super) packet: ffmpeg::Packet,
     pub(super) time_base: ffmpeg::Rational,
+}
+
+impl Packet {
+    /// When it is shown or heard, in ticks of this time base; `None` where it does not say.
+    pub fn time(&self, (num, den): (i32, i32)) -> Option<i64> {
+        let time = self.packet.pts().or(self.packet.dts())?;
+        Some(time.rescale(self.time_base, ffmpeg::Rational(num, den)))
+    }
 }
 
 impl Picture {

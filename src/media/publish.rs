@@ -28,6 +28,14 @@ impl Place {
         }
     }
 
+    /// Where an output that is never whole stays all the same.
+    pub fn left(&self) -> Option<String> {
+        match self {
+            Self::File(part) if part.once => Some(shown(&part.part)),
+            _ => None,
+        }
+    }
+
     /// Everything is written and closed: make it durable and give it its name. Gives the size where it is one file.
     pub fn publish(&mut self) -> Result<Option<u64>> {
         match self {
@@ -91,11 +99,13 @@ pub(super) struct Part {
     part: PathBuf,
     /// The file stands on the disk under its `.part` name.
     standing: bool,
+    /// It stays there even if it is never whole.
+    once: bool,
 }
 
 impl Part {
     /// Checks that `output` may be written, without touching the disk.
-    pub fn plan(output: &Path, force: bool) -> Result<Self> {
+    pub fn plan(output: &Path, force: bool, once: bool) -> Result<Self> {
         // Through a link, so that forcing replaces the file and not the link.
         let target = fs::canonicalize(output).unwrap_or_else(|_| output.to_path_buf());
         if target.is_dir() {
@@ -111,6 +121,7 @@ impl Part {
             part: with_suffix(&target, ".part"),
             target,
             standing: false,
+            once,
         })
     }
 
@@ -152,7 +163,8 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        if self.standing {
+        let empty = || fs::metadata(&self.part).is_ok_and(|m| m.len() == 0);
+        if self.standing && (!self.once || empty()) {
             // Whoever drops an unpublished part is already reporting why.
             let _ = fs::remove_file(&self.part);
         }

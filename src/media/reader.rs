@@ -116,6 +116,7 @@ pub(super) struct Reader {
     damaged_in_a_row: u32,
     last_refusal: Option<ffmpeg::Error>,
     at_hand: bool,
+    in_pieces: bool,
     /// No frame waits for the next one, which would tell how long it lasts.
     low_delay: bool,
     /// When the last packet came.
@@ -147,7 +148,9 @@ impl Reader {
         }
         let tracks: Vec<Track> = input.streams().map(|s| Track::new(&s)).collect();
         let (main, decoder) = open_decoder(&location, &input, options.threads, rest)?;
-        let at_hand = container.duration.is_some() || input.format().name() == "lavfi";
+        let kind = input.format().name().to_owned();
+        let at_hand = container.duration.is_some() || kind == "lavfi";
+        let in_pieces = ["hls", "dash"].contains(&kind.as_str());
         let tb = tracks[main].tb;
         let rate = input.stream(main).and_then(|s| ffi::frame_rate(&input, &s));
         Ok(Self {
@@ -171,6 +174,7 @@ impl Reader {
             damaged_in_a_row: 0,
             last_refusal: None,
             at_hand,
+            in_pieces,
             low_delay: options.low_delay,
             arrived: Instant::now(),
             report: SourceReport::default(),
@@ -233,6 +237,11 @@ impl Reader {
     /// Whether it is a film, or drawn as fast as it is asked for: not what gives a frame when there is one.
     pub(super) fn is_at_hand(&self) -> bool {
         self.at_hand
+    }
+
+    /// Whether frames come faster than they are to be seen: all at once, or many seconds of them at a time.
+    pub(super) fn comes_early(&self) -> bool {
+        self.at_hand || self.in_pieces
     }
 
     pub(super) fn main(&self) -> usize {

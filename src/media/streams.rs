@@ -1,17 +1,19 @@
 //! What becomes of every stream, chapter and tag of the source: planned and refused first, then muxed.
 
+use super::adts::Adts;
 use super::container::{Route, Target, holder_of};
 use super::encoder::Opened;
 use super::ffi::output::{self as ffi, Chapter, Dict, Kind, Mux, StreamCopy, Subtitles};
 use super::output::{OutputOptions, sentence};
 use super::publish::Place;
-use super::{Packet, Source};
+use super::{Origin, Packet};
 use crate::error::{Error, Result, shown};
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::{Rational, Rescale};
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
+use std::time::Duration;
 
 /// How long the muxer may hold packets back to wait for a stream that is silent, in microseconds. Frames and packets
 /// arrive here in order already.
@@ -79,6 +81,12 @@ pub(super) struct Streams {
     chapters: Vec<Chapter>,
     metadata: Dict,
     drop_unsupported: bool,
+    /// The longest that a connection may take to take something.
+    patience: Option<Duration>,
+    /// It cannot be made again.
+    once: bool,
+    /// From when on packets are written, in ticks of the main video.
+    from: (i64, Rational),
     /// One line a kept stream.
     pub lines: Vec<String>,
     /// What a person should know.
@@ -99,26 +107,30 @@ impl Streams {
         output: &OsStr,
         target: &Target,
         options: &OutputOptions,
-        source: &Source,
+        origin: &Origin,
+        from: i64,
     ) -> Result<Self> {
-        let input = source.input();
+        let (n, d) = origin.video.time_base;
+        let from = (from, Rational(n, d));
         let mut this = Self {
             output: output.to_os_string(),
             target: *target,
             plans: Vec::new(),
             main: 0,
-            chapters: moved_chapters(source),
-            metadata: global_metadata(ffi::metadata(input), &options.provenance),
+            chapters: origin.chapters.clone(),
+            metadata: global_metadata(origin.metadata.clone(), &options.provenance),
             drop_unsupported: options.drop_unsupported,
+            patience: options.patience,
+            once: options.once,
+            from,
             lines: Vec::new(),
             messages: Vec::new(),
         };
-        for stream in input.streams() {
-            let copy = StreamCopy::of(&stream);
-            if stream.index() == source.video_stream() {
-                this.add_main(copy, stream.index(), source);
+        for (index, copy) in origin.streams.iter().enumerate() {
+            if index == origin.main {
+                this.add_main(copy.clone(), index, origin);
             } else {
-                this.add(copy, stream.index())?;
+                this.add(copy.clone(), index)?;
             }
         }
         Ok(this)
@@ -136,15 +148,13 @@ impl Streams {
         metadata.set("encoder", &format!("autochrome {version} {encoder}"));
     }
 
-    fn add_main(&mut self, mut copy: StreamCopy, index: usize, source: &Source) {
+    fn add_main(&mut self, mut copy: StreamCopy, index: usize, origin: &Origin) {
         if copy.keep_picture_side_data() {
             let why = "Dolby Vision's dynamic settings are left out: they describe the old colours";
             self.messages.push(why.into());
         }
-        if let Some(first) = source.first_frame() {
-            for (kind, bytes) in ffi::light(&first.0) {
-                copy.add_side_data(kind, bytes);
-            }
+        for (kind, bytes) in ffi::light(&origin.first.0) {
+            copy.add_side_data(kind, bytes);
         }
         copy.metadata
             .remove(|key| starts_with_any(key, &STATISTICS));
@@ -290,6 +300,9 @@ impl Streams {
         trial: bool,
     ) -> Result<Placed, Failure> {
         let mut mux = Mux::new(self.target.format, &place.url()).map_err(Failure::Open)?;
+        if let Some(patience) = self.patience {
+            mux.hurry(patience);
+        }
         let delay = (self.target.container.name == "ts").then_some(TS_DELAY);
         mux.limits(INTERLEAVE, delay);
         let (video, places) = self
@@ -371,7 +384,9 @@ impl Streams {
             } else {
                 0
             },
+            adts: (self.target.is_quicktime() && codec == "aac").then(Adts::default),
             gaps: plan.route == Route::Copy && codec == "mov_text",
+            from: self.from.0.rescale(self.from.1, base),
             broken: 0,
         }
     }
@@ -381,7 +396,16 @@ impl Streams {
         let mut dict: Dict = self.target.container.options.iter().copied().collect();
         let file = matches!(place, Place::File(_));
         if self.target.is_quicktime() {
-            dict.set("movflags", &self.movflags(file));
+            dict.set("movflags", &self.movflags(file && !self.once));
+        }
+        if self.once && file {
+            dict.set("flush_packets", "1");
+            // At most a second is lost with the power, in microseconds here and in milliseconds there.
+            match self.target.is_matroska() {
+                true => dict.set("cluster_time_limit", "1000"),
+                false if self.target.is_quicktime() => dict.set("frag_duration", "1000000"),
+                false => {}
+            }
         }
         if self.target.is_matroska() {
             // As the source has it, not as the muxer would guess.
@@ -402,7 +426,7 @@ impl Streams {
 
     fn movflags(&self, seekable: bool) -> String {
         let mut flags = String::from("+write_colr");
-        // What cannot be sought in has its index beside the pictures instead of in front.
+        // What cannot be sought in, or may end at any moment, has its index beside the pictures instead of in front.
         flags += if seekable {
             "+faststart"
         } else {
@@ -488,8 +512,12 @@ pub(super) struct Lane {
     strict: bool,
     /// Added to every time, in ticks of `base`: what the muxer fails to add.
     delay: i64,
+    /// Takes off the headers of broadcast sound, which QuickTime's family does not hold.
+    adts: Option<Adts>,
     /// The stream has empty events between its subtitles, which the muxer writes anew.
     gaps: bool,
+    /// Subtracted from every time, in ticks of `base`; what comes before is not written.
+    from: i64,
     /// Subtitles that could not be read.
     broken: u64,
 }
@@ -508,11 +536,18 @@ impl Lane {
         let Some(mut out) = converted.filter(|packet| !(self.gaps && gap(packet))) else {
             return;
         };
+        if let Some(adts) = &mut self.adts {
+            out = adts.strip(out);
+        }
         out.set_stream(self.stream);
         out.set_position(-1);
         out.rescale_ts(packet.time_base, self.base);
-        out.set_pts(out.pts().map(|pts| pts + self.delay));
-        out.set_dts(out.dts().map(|dts| dts + self.delay));
+        if self.from > 0 && out.pts().or(out.dts()) < Some(self.from) {
+            return;
+        }
+        let moved = self.delay - self.from;
+        out.set_pts(out.pts().map(|pts| pts + moved));
+        out.set_dts(out.dts().map(|dts| dts + moved));
         rising(&mut out, &mut self.last, !self.strict);
         self.queue.push_back(out);
     }
@@ -567,24 +602,6 @@ pub(super) fn rising(packet: &mut ffmpeg::Packet, last: &mut Option<i64>, equal:
     packet.set_dts(Some(dts));
     packet.set_pts(Some(packet.pts().map_or(dts, |pts| pts.max(dts))));
     *last = Some(dts);
-}
-
-/// Chapters on the output's clock; those outside the part that is written are left out.
-fn moved_chapters(source: &Source) -> Vec<Chapter> {
-    const MICROSECOND: Rational = Rational(1, 1_000_000);
-    let end = source.end().unwrap_or(i64::MAX);
-    let mut chapters = ffi::chapters(source.input());
-    for chapter in &mut chapters {
-        let shift = source.shift().rescale(MICROSECOND, chapter.time_base);
-        let end = match end {
-            i64::MAX => i64::MAX,
-            end => end.rescale(MICROSECOND, chapter.time_base),
-        };
-        chapter.start = (chapter.start - shift).max(0).min(end);
-        chapter.end = (chapter.end - shift).min(end);
-    }
-    chapters.retain(|chapter| chapter.end > chapter.start);
-    chapters
 }
 
 /// The source's tags without those of its container, and where the colours come from.

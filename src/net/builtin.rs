@@ -23,7 +23,7 @@ impl Colorizer for Constant {
         }
     }
 
-    fn thumb_size(&self, _: usize, _: usize) -> Option<(usize, usize)> {
+    fn thumb_size(&self, _: usize, _: usize, _: f64) -> Option<(usize, usize)> {
         None
     }
 

@@ -255,9 +255,10 @@ impl Colorizer for Network {
         &self.place.words
     }
 
-    fn thumb_size(&self, width: usize, height: usize) -> Option<(usize, usize)> {
+    fn thumb_size(&self, width: usize, height: usize, scale: f64) -> Option<(usize, usize)> {
         let stride = self.model.graph.stride();
-        Some(thumb_size(self.model.size, stride, width, height))
+        let size = (self.model.size as f64 * scale).round() as usize;
+        Some(thumb_size(size, stride, width, height))
     }
 
     fn predict(&mut self, thumbs: &[Thumb]) -> Result<Vec<AbMap>> {

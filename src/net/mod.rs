@@ -63,7 +63,8 @@ pub trait Colorizer: Send {
 
     /// The thumbnail that this network wants for a picture of display size `width` x `height`: display aspect kept,
     /// each side a multiple of the network's stride. `None`: it looks at no pixels, only the number of frames counts.
-    fn thumb_size(&self, width: usize, height: usize) -> Option<(usize, usize)>;
+    /// `scale` is 1 for the size that it was made for; less costs less, and shows.
+    fn thumb_size(&self, width: usize, height: usize, scale: f64) -> Option<(usize, usize)>;
 
     /// Colour of each thumbnail: as many maps as thumbnails, in order, each of finite values. A frame's colour does
     /// not depend on its batch mates: bit-identical for any batch size and number of threads on the CPU.

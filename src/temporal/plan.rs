@@ -40,13 +40,17 @@ pub struct Motion {
     pub sketch: Arc<Sketch>,
     /// From here to the last key frame before; of the first frame of a scene to itself.
     pub way: Way,
-    /// From the frame before to this one.
-    pub from_before: Field,
+    /// From the frame before to this one, where colour is carried back as well as on.
+    pub from_before: Option<Field>,
 }
 
 /// Plans frames in their order, some frames late.
 pub struct Planner {
     interval: f64,
+    /// How many times as rarely the network looks for now.
+    slower: f64,
+    /// Whether colour comes back from key frames that lie ahead.
+    back: bool,
     cuts: Cuts,
     /// Frames without a verdict yet, each with its time.
     waiting: VecDeque<(Arc<Sketch>, f64)>,
@@ -71,10 +75,17 @@ impl Planner {
     pub fn new(interval: f64, ahead: usize) -> Self {
         Self {
             interval,
+            slower: 1.,
+            back: ahead > 0,
             cuts: Cuts::new(ahead),
             waiting: VecDeque::new(),
             before: None,
         }
+    }
+
+    /// From the next frame on the network looks this many times as rarely as it was told to at first.
+    pub fn slow(&mut self, times: f64) {
+        self.slower = times.max(1.);
     }
 
     /// Takes the next frame. Gives what is known of the one that was waiting longest, once enough have come.
@@ -94,7 +105,7 @@ impl Planner {
     fn decide(&mut self, cut: bool) -> Option<Plan> {
         let (sketch, time) = self.waiting.pop_front()?;
         // A hair later, so that times that are rounded do not fall into the interval before.
-        let interval = (time / self.interval + 1e-3).floor();
+        let interval = (time / (self.interval * self.slower) + 1e-3).floor();
         let before = self.before.take().filter(|_| !cut);
         let (key, motion) = match &before {
             None => (true, Motion::beginning(sketch.clone())),
@@ -102,7 +113,7 @@ impl Planner {
                 let to_before = Field::between(&sketch, &before.sketch);
                 let way = Way::new(to_before.then(&before.way), &sketch, &before.key);
                 let key = interval != before.interval || way.lost() > LOST;
-                let from_before = to_before.back(&sketch, &before.sketch);
+                let from_before = self.back.then(|| to_before.back(&sketch, &before.sketch));
                 let motion = Motion {
                     sketch: sketch.clone(),
                     way,
@@ -131,7 +142,7 @@ impl Motion {
         let still = Field::still(sketch.size());
         Self {
             way: Way::new(still.clone(), &sketch, &sketch),
-            from_before: still,
+            from_before: Some(still),
             sketch,
         }
     }

@@ -170,7 +170,7 @@ impl Propagate {
                 Some(frame) => Err(uncoloured(frame.frame.index)),
             };
         };
-        let ahead = next.map(|(colour, motion)| (colour, ways_to(motion, &waiting)));
+        let ahead = next.and_then(|(colour, motion)| Some((colour, ways_to(motion, &waiting)?)));
         let count = waiting.len() + 1;
         let mut steady = Vec::with_capacity(waiting.len());
         for (i, Inferred { frame, motion, .. }) in waiting.into_iter().enumerate() {
@@ -204,11 +204,12 @@ impl Propagate {
     }
 }
 
-/// From each of these frames to the key frame after them, whose motion is given.
-fn ways_to(key: &Motion, frames: &[Inferred]) -> Vec<Way> {
+/// From each of these frames to the key frame after them, whose motion is given; `None` where the motion was not looked
+/// at both ways.
+fn ways_to(key: &Motion, frames: &[Inferred]) -> Option<Vec<Way>> {
     let mut ways = Vec::with_capacity(frames.len());
     let mut onward: Option<Field> = None;
-    let mut step = &key.from_before;
+    let mut step = key.from_before.as_ref()?;
     for motion in frames
         .iter()
         .rev()
@@ -219,10 +220,10 @@ fn ways_to(key: &Motion, frames: &[Inferred]) -> Vec<Way> {
             Some(onward) => step.then(onward),
         };
         ways.push(Way::new(field.clone(), &motion.sketch, &key.sketch));
-        (onward, step) = (Some(field), &motion.from_before);
+        (onward, step) = (Some(field), motion.from_before.as_ref()?);
     }
     ways.reverse();
-    ways
+    Some(ways)
 }
 
 /// Most that a mean of two colours is strengthened by to have the mean of their chroma.

@@ -2,6 +2,8 @@
 //! at what came out.
 #![allow(dead_code)] // each test binary uses a part
 
+pub mod live;
+
 use std::{
     ffi::OsStr,
     fs,

@@ -1,9 +1,16 @@
 //! The output side's `unsafe` lines: muxers, encoders, subtitle converters, for [`super::super::output`] and its
 //! neighbours.
 
-use ffmpeg_next::{Error, Packet, Rational, codec, color, ffi as sys, format::Pixel, frame::Video};
+use ffmpeg_next::{
+    Error, Packet, Rational, codec, color, ffi as sys, format::Pixel, frame::Video, util::interrupt,
+};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+use std::time::{Duration, Instant};
 
 type Result<T> = std::result::Result<T, Error>;
 
@@ -226,6 +233,7 @@ impl Format {
 }
 
 /// A copied stream as it stands in the source: everything that the output needs of it, owned.
+#[derive(Clone)]
 pub struct StreamCopy {
     parameters: codec::Parameters,
     pub metadata: Dict,
@@ -400,6 +408,11 @@ enum Io {
 pub struct Mux {
     context: *mut sys::AVFormatContext,
     io: Io,
+    /// When it was last handed something, in milliseconds after its making.
+    since: Arc<AtomicU64>,
+    made: Instant,
+    /// What libavformat asks while it waits; outlives the context.
+    impatience: Option<interrupt::InterruptGuard>,
 }
 
 // SAFETY: the context has one owner, and libavformat keeps nothing of it in thread-local memory.
@@ -422,6 +435,9 @@ impl Mux {
         Ok(Self {
             context,
             io: Io::None,
+            since: Arc::default(),
+            made: Instant::now(),
+            impatience: None,
         })
     }
 
@@ -430,11 +446,38 @@ impl Mux {
         unsafe { &mut *self.context }
     }
 
+    /// From now on nothing that is handed over may take longer.
+    pub fn hurry(&mut self, patience: Duration) {
+        let (since, made) = (self.since.clone(), self.made);
+        let late = move || {
+            let since = Duration::from_millis(since.load(Ordering::Relaxed));
+            made.elapsed().saturating_sub(since) > patience
+        };
+        let asked = interrupt::new(Box::new(late));
+        self.raw().interrupt_callback = asked.interrupt;
+        self.impatience = Some(asked.guard);
+    }
+
+    /// Something is handed over now.
+    fn begin(&self) {
+        let passed = self.made.elapsed().as_millis() as u64;
+        self.since.store(passed, Ordering::Relaxed);
+    }
+
     /// Opens the file, pipe or connection.
     pub fn open(&mut self) -> Result<()> {
+        self.begin();
         let raw = self.raw();
-        // SAFETY: `pb` is null until here; `url` was set by `new`.
-        check(unsafe { sys::avio_open(&mut raw.pb, raw.url, sys::AVIO_FLAG_WRITE) })?;
+        // SAFETY: `pb` is null until here; `url` was set by `new`; the callback lives as long as the context.
+        check(unsafe {
+            sys::avio_open2(
+                &mut raw.pb,
+                raw.url,
+                sys::AVIO_FLAG_WRITE,
+                &raw.interrupt_callback,
+                ptr::null_mut(),
+            )
+        })?;
         self.io = Io::File;
         Ok(())
     }
@@ -449,6 +492,7 @@ impl Mux {
 
     /// Flushes and closes; what the disk refuses late is said here.
     pub fn close(&mut self) -> Result<()> {
+        self.begin();
         let code = match self.io {
             Io::None => 0,
             // SAFETY: opened by `avio_open`; sets `pb` to null.
@@ -598,6 +642,7 @@ impl Mux {
 
     /// Writes the header; gives the options that the muxer does not know.
     pub fn header(&mut self, options: Dict) -> Result<Vec<String>> {
+        self.begin();
         let mut options = options;
         // SAFETY: the context is complete; FFmpeg takes known options out of the dictionary.
         check(unsafe { sys::avformat_write_header(self.context, &mut options.0) })?;
@@ -613,6 +658,7 @@ impl Mux {
     /// Hands a packet to the interleaver, which takes it over.
     pub fn write(&mut self, mut packet: Packet) -> Result<()> {
         use codec::packet::traits::Mut;
+        self.begin();
         // SAFETY: both are live; the packet is left blank.
         check(unsafe { sys::av_interleaved_write_frame(self.context, packet.as_mut_ptr()) })
             .map(|_| ())
@@ -632,7 +678,21 @@ impl Mux {
         check(unsafe { sys::av_write_frame(self.context, packet.as_mut_ptr()) }).map(|_| ())
     }
 
+    /// Bytes written so far; 0 where the muxer opens its files itself.
+    pub fn bytes(&self) -> u64 {
+        // SAFETY: `pb` is null or open.
+        unsafe {
+            let pb = (*self.context).pb;
+            if pb.is_null() {
+                return 0;
+            }
+            // As `avio_tell`, which is a macro of C.
+            sys::avio_seek(pb, 0, sys::SEEK_CUR as c_int).max(0) as u64
+        }
+    }
+
     pub fn trailer(&mut self) -> Result<()> {
+        self.begin();
         // SAFETY: called once, after the header.
         check(unsafe { sys::av_write_trailer(self.context) }).map(|_| ())
     }
@@ -709,6 +769,21 @@ unsafe fn set_extradata(parameters: &mut sys::AVCodecParameters, bytes: &[u8]) -
     Ok(())
 }
 
+/// Has a packet tell its muxer how its stream is set up; whether there was memory for that.
+pub fn tell_extradata(packet: &mut Packet, bytes: &[u8]) -> bool {
+    use codec::packet::traits::Mut;
+    let kind = sys::AVPacketSideDataType::AV_PKT_DATA_NEW_EXTRADATA;
+    // SAFETY: the packet is live and owns what is allocated for it here, which is as long as what is copied.
+    unsafe {
+        let to = sys::av_packet_new_side_data(packet.as_mut_ptr(), kind, bytes.len());
+        if to.is_null() {
+            return false;
+        }
+        ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+    }
+    true
+}
+
 fn add_side_data(
     stream: &mut sys::AVStream,
     side_data: &[(sys::AVPacketSideDataType, Vec<u8>)],
@@ -727,6 +802,7 @@ fn add_side_data(
 }
 
 /// A chapter with its metadata.
+#[derive(Clone)]
 pub struct Chapter {
     id: i64,
     pub time_base: Rational,
