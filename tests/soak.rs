@@ -370,13 +370,13 @@ fn a_stream_that_comes_and_goes_all_day() {
     let status = |what: &str| -> f64 {
         let text = fs::read_to_string(format!("/proc/{reading}/status")).unwrap();
         let line = text.lines().find_map(|l| l.strip_prefix(what)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        line.split_whitespace().next().unwrap().parse().unwrap()
     };
     let (mut rounds, mut longest) = (Vec::new(), 0f64);
     for round in 0..ROUNDS {
         thread::sleep(Duration::from_secs(50));
         rounds.push((status("VmRSS:") / 1024., status("Threads:")));
-        sending.take().map(stop);
+        sending.take().into_iter().for_each(stop);
         live.hears("the source is gone");
         thread::sleep(Duration::from_secs(2));
         let (frames, since) = (live.figures()["frames"].as_u64(), Instant::now());
@@ -388,7 +388,7 @@ fn a_stream_that_comes_and_goes_all_day() {
             rounds[round]
         );
     }
-    sending.take().map(stop);
+    sending.take().into_iter().for_each(stop);
     let figures = live.figures();
     println!("{figures}");
     stop_reading.store(true, Ordering::Relaxed);
