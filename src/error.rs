@@ -43,7 +43,7 @@ pub enum Error {
     #[error("training: {0}")]
     Train(String),
     /// The user asked twice to stop. Exit code 130.
-    #[error("stopped at once, as asked; the unfinished output was removed")]
+    #[error("stopped at once, as asked, before the output was finished")]
     Stopped,
     /// Some of several inputs failed; each was told when it happened. Exit code: the first failure's.
     #[error("not every input could be done")]

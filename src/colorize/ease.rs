@@ -33,8 +33,10 @@ impl Level {
     }
 }
 
-/// Time over which frames that are left out are counted.
+/// Time over which frames that are left out are counted; after a silence as long as [`SILENCE`] much comes at once, and for
+/// so long nothing is counted.
 const WINDOW: Duration = Duration::from_secs(2);
+const SILENCE: Duration = Duration::from_secs(1);
 /// The share of them that is too much.
 const TOO_MANY: f64 = 0.05;
 /// How long nothing may be left out before more is asked for, at first and at most: every time that this fails it is
@@ -46,6 +48,9 @@ const CALMEST: Duration = Duration::from_secs(160);
 pub struct Ease {
     level: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
+    /// When the last frame came, and until when nothing is counted.
+    last: Option<Instant>,
+    settled: Option<Instant>,
     /// When this window began, and what was dropped by then.
     window: Option<(Instant, u64)>,
     frames: u64,
@@ -62,6 +67,8 @@ impl Ease {
         Self {
             level,
             dropped,
+            last: None,
+            settled: None,
             window: None,
             frames: 0,
             quiet: None,
@@ -72,6 +79,13 @@ impl Ease {
 
     /// A frame has come through at `now`. The level to go on with, where that is another one.
     pub fn frame(&mut self, now: Instant) -> Option<usize> {
+        let silent = |last: Instant| now.duration_since(last) >= SILENCE;
+        if self.last.replace(now).is_none_or(silent) {
+            (self.settled, self.window, self.frames) = (Some(now + WINDOW), None, 0);
+        }
+        if self.settled.is_some_and(|settled| now < settled) {
+            return None;
+        }
         let dropped = self.dropped.load(Ordering::Relaxed);
         let (begun, before) = *self.window.get_or_insert((now, dropped));
         self.frames += 1;
@@ -155,9 +169,24 @@ mod tests {
     #[test]
     fn who_cannot_keep_up_is_asked_for_less_and_then_for_more() {
         let mut ease = fresh();
-        assert_eq!(run(&mut ease, |level| level >= 3, 8), [1, 2, 3]);
+        assert_eq!(run(&mut ease, |level| level >= 3, 10), [1, 2, 3]);
         assert_eq!(run(&mut ease, |_| true, 60), [2, 1, 0]);
         assert_eq!(run(&mut ease, |_| false, 60), [1, 2, 3, 4]);
+    }
+
+    /// What a source has gathered when it comes back says nothing of the machine.
+    #[test]
+    fn bursts_after_a_silence_do_not_count() {
+        let mut ease = fresh();
+        let mut now = Instant::now();
+        for _ in 0..10 {
+            now += Duration::from_secs(5);
+            ease.dropped.fetch_add(30, Ordering::Relaxed);
+            for _ in 0..150 {
+                assert_eq!(ease.frame(now), None);
+                now += Duration::from_millis(33);
+            }
+        }
     }
 
     /// It does not swing to and fro: the pauses between tries grow.
