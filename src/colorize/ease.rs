@@ -132,9 +132,9 @@ impl Ease {
 mod tests {
     use super::*;
 
-    /// A machine that manages this many levels' worth of work: which levels a run of so many seconds goes through.
+    /// A machine that manages some levels: which ones it goes through in so many seconds, from the last frame on.
     fn run(ease: &mut Ease, manages: impl Fn(usize) -> bool, seconds: usize) -> Vec<usize> {
-        let (start, mut levels) = (Instant::now(), Vec::new());
+        let (start, mut levels) = (ease.last.unwrap_or_else(Instant::now), Vec::new());
         let mut level = ease.level.load(Ordering::Relaxed);
         for frame in 0..30 * seconds {
             let now = start + Duration::from_secs_f64(frame as f64 / 30.);

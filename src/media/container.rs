@@ -430,6 +430,7 @@ mod tests {
 
     #[test]
     fn every_row_names_a_muxer() {
+        crate::media::prepare();
         for row in CONTAINERS {
             assert!(Format::named(row.muxer).is_some(), "{}", row.muxer);
         }
