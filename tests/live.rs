@@ -330,6 +330,10 @@ fn a_recording_outlives_its_program() {
         let part = lab.path(&format!("{name}.part"));
         let frames = rises(&part).len();
         assert!(!film.exists() && frames > 50, "{name}: {frames} frames");
+        // Nor does a second run under the same name take it away.
+        let again = ["live", "--no-preview", "-o", film.to_str().unwrap(), CAMERA];
+        run(&mut autochrome(again)).fails(4, &[&format!("{name}.part"), "--force"]);
+        assert_eq!(rises(&part).len(), frames);
     }
 }
 

@@ -117,8 +117,16 @@ impl Part {
             return Err(Error::output(shown(output), why));
         }
         check_folder(output, &target)?;
+        let part = with_suffix(&target, ".part");
+        if once && part.exists() && !force {
+            let why = format!(
+                "{} is there, a recording that was cut off; give it another name to keep it, or --force to lose it",
+                shown(&part)
+            );
+            return Err(Error::output(shown(output), why));
+        }
         Ok(Self {
-            part: with_suffix(&target, ".part"),
+            part,
             target,
             standing: false,
             once,
