@@ -48,6 +48,9 @@ Examples:
 /// The longest that a source may have nothing to say.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Seconds from one key frame to the next of what is sent to an address.
+const JOIN: f64 = 2.;
+
 /// What the preview is called among the outputs.
 const PREVIEW: &str = "preview";
 
@@ -295,8 +298,17 @@ impl LiveArgs {
         controls: &Controls,
         ui: &Ui,
     ) -> Result<(Box<dyn Sink>, Vec<String>)> {
-        let options = self.output_options(output, controls);
+        let mut options = self.output_options(output, controls);
         let (origin, name) = (Origin::of(source)?, output.to_string_lossy());
+        let given = |key: &str| options.encoder_options.iter().any(|(k, _)| k == key);
+        if name.contains("://") && options.codec.as_deref() == Some("h264") && !given("g") {
+            // Whoever comes later sees nothing before the next key frame.
+            let (num, den) = source.info().video.frame_rate.unwrap_or((25, 1));
+            let frames = (JOIN * f64::from(num) / f64::from(den)).clamp(1., 600.);
+            options
+                .encoder_options
+                .push(("g".into(), format!("{frames:.0}")));
+        }
         Ok(match self.rotate {
             _ if name.contains("://") => {
                 let sink = Again::create(output, options, origin, telling(shown(output), *ui))?;
