@@ -516,7 +516,7 @@ fn what_cannot_be_live_is_said_at_once() {
         run(autochrome(["live"]).args(args)).fails(code, words);
     };
     fails(&["--no-preview", CAMERA], 2, &["--output"]);
-    fails(&["/dev/video99"], 3, &["/dev/video99"]);
+    fails(&["/dev/video99"], 3, &["/dev/video99", "live --list"]);
     fails(&["lavfi:nonsense"], 3, &["nonsense"]);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -190,6 +190,9 @@ impl Location {
             ProtocolNotFound => "FFmpeg here does not know this kind of address; `ffmpeg -protocols` lists those it \
                                  knows"
                 .into(),
+            Other { errno } if errno == ffmpeg::error::ENOENT && self.name.starts_with("/dev/") => {
+                "there is no such device; `autochrome live --list` tells the cameras of this machine".into()
+            }
             Other { errno } if errno == ffmpeg::error::ENOENT => {
                 "there is no such file; of a numbered sequence (frame%04d.png), the first number must be below 5, or \
                  be given with --input-option start_number=N"

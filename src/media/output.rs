@@ -156,9 +156,10 @@ impl FileSink {
         lines.insert(0, format!("video {}: colorized", opened.line));
         let layout = opened.layout;
         let mux = placed.mux;
-        let video = Video::new(opened, (&mux, placed.video), origin, target.is_gapless());
+        let gapless = target.is_gapless();
+        let video = Video::new(opened, (&mux, placed.video), (origin, from), gapless);
         Ok(Self {
-            video: Video { from, ..video },
+            video,
             lanes: placed.lanes,
             mux,
             place,
@@ -292,8 +293,13 @@ const AGAIN: ffmpeg::Error = ffmpeg::Error::Other {
 };
 
 impl Video {
-    fn new(opened: Opened, placed: (&Mux, usize), origin: &Origin, gapless: bool) -> Self {
-        let (mux, stream) = placed;
+    /// For the frames of `origin` from a time on.
+    fn new(
+        opened: Opened,
+        (mux, stream): (&Mux, usize),
+        (origin, from): (&Origin, i64),
+        gapless: bool,
+    ) -> Self {
         let (n, d) = origin.video.time_base;
         Self {
             encoder: opened.encoder,
@@ -301,7 +307,7 @@ impl Video {
             name: opened.name,
             captions: opened.captions,
             source_base: Rational(n, d),
-            from: 0,
+            from,
             stream,
             base: mux.time_base(stream),
             last: None,
