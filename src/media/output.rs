@@ -429,13 +429,16 @@ impl Sink for FileSink {
         let closed = self.mux.close();
         closed.map_err(|e| self.failed("closing the output failed", e))?;
         let bytes = self.place.publish()?;
-        Ok(Written {
+        let written = Written {
             notes: self.take_notes(),
-            name: self.name,
+            name: std::mem::take(&mut self.name),
             frames: self.video.frames,
             bytes,
-            streams: self.lines,
-        })
+            streams: std::mem::take(&mut self.lines),
+        };
+        drop(self);
+        super::ffi::give_back();
+        Ok(written)
     }
 }
 
