@@ -42,6 +42,7 @@
 //! # }
 //! ```
 
+pub mod archive;
 pub mod cli;
 pub mod color;
 pub mod colorize;
