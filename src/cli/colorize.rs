@@ -332,8 +332,7 @@ impl ColorizeArgs {
             // Decoding takes at most half of what encoding takes; the encoder and the network need all of them.
             threads: self.threads().map_or(0, |n| n.div_ceil(2)),
             interrupt: Some(controls.abort_flag()),
-            patience: None,
-            low_delay: false,
+            ..InputOptions::default()
         }
     }
 

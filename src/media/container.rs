@@ -253,6 +253,11 @@ impl Target {
         self.container.name == "images"
     }
 
+    /// Frames come at one rate, whatever their times.
+    pub fn is_constant(&self) -> bool {
+        self.container.clock == Clock::Constant
+    }
+
     /// Plays one frame after the other: no frame has a time.
     pub fn is_gapless(&self) -> bool {
         self.container.name == "y4m"

@@ -8,6 +8,7 @@ use super::{
     feed::{Feed, Hear},
     probe,
     reader::Reader,
+    timeline::seconds,
 };
 use crate::{
     error::Result,
@@ -37,9 +38,28 @@ pub struct InputOptions {
     pub interrupt: Option<Arc<AtomicBool>>,
     /// Longest that the input may take to give its next packet; beyond that it counts as gone.
     pub patience: Option<Duration>,
+    /// Only these frames, and no packets of other streams, on the whole film's clock. With it `start` and `duration` are
+    /// not looked at.
+    pub part: Option<Part>,
+    /// Only packets of the other streams are wanted, and the first frame, which tells what the film is: the rest of the
+    /// picture is not decoded.
+    pub packets_only: bool,
     /// Frames are not held back: neither for the next one, which would tell how long they last, nor by threads of the
     /// decoder or buffers of the demuxer. For cameras and streams.
     pub low_delay: bool,
+}
+
+/// Some of a film's frames: those that begin in `from..to`, in ticks of the main video after the film's start. They are
+/// the same ones, with the same times and pixels, whether the film is decoded from its beginning or entered on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Part {
+    /// Time of a random-access point to decode from, at least one such point before `from`: pictures right behind one may
+    /// still lean on what was before it. `None`: the film's beginning.
+    pub enter: Option<i64>,
+    /// The first frame's time.
+    pub from: i64,
+    /// The first time that is not wanted any more; `None`: to the film's end.
+    pub to: Option<i64>,
 }
 
 /// What is known of an input before its first frame is coloured.
@@ -99,6 +119,29 @@ impl Source {
         })
     }
 
+    /// Opens a part of the film that `whole` was opened from. What is known of it, its size and its format are the whole
+    /// film's.
+    ///
+    /// # Errors
+    /// As for [`Source::open`]; there is no frame in the part.
+    pub fn part(whole: &Source, options: &InputOptions, part: Part) -> Result<Self> {
+        let options = InputOptions {
+            part: Some(part),
+            start: None,
+            duration: None,
+            ..options.clone()
+        };
+        let mut reader = Reader::open(OsStr::new(&whole.info.name), &options)?;
+        reader.seek(&options)?;
+        reader.follow(&whole.reader);
+        reader.read_first_frame()?;
+        Ok(Self {
+            info: whole.info.clone(),
+            reader,
+            feed: None,
+        })
+    }
+
     /// Opens a camera or a stream that is to be seen as it comes, for as long as it is wanted: where it goes away or has
     /// nothing to say for `options.patience` it is opened again, after growing pauses, and goes on with the size, the
     /// format and the clock of before. `hear` is told of it. A film is read at its own pace, once.
@@ -144,6 +187,11 @@ impl Source {
     /// counted in the report.
     pub fn take_warnings(&mut self) -> Vec<String> {
         self.reader.take_warnings()
+    }
+
+    /// How far all that was read of any stream has come, in seconds of film.
+    pub fn reached(&self) -> f64 {
+        seconds(self.reader.latest())
     }
 
     /// One line a stream: "0 video h264 1280x720 yuv420p bt709 tv 25 fps".

@@ -48,6 +48,19 @@ impl Origin {
         })
     }
 
+    /// The main video alone, without anything that stands in the file beside it.
+    pub(super) fn alone(&self) -> Result<Self> {
+        Ok(Self {
+            video: self.video.clone(),
+            first: self.first.share()?,
+            streams: vec![self.streams[self.main].clone()],
+            main: 0,
+            chapters: Vec::new(),
+            metadata: Dict::new(),
+            url: self.url.clone(),
+        })
+    }
+
     /// Seconds a tick, as a fraction, of the frames that come.
     pub fn time_base(&self) -> (i32, i32) {
         self.video.time_base

@@ -15,7 +15,7 @@ use crate::frame::Merged;
 use ffmpeg_next as ffmpeg;
 use ffmpeg_next::{Rational, Rescale};
 use std::collections::VecDeque;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::{
     Arc,
@@ -51,6 +51,9 @@ pub struct OutputOptions {
     pub interrupt: Option<Arc<AtomicBool>>,
     /// The longest that a connection may take to take something; `None`: as long as it likes.
     pub patience: Option<Duration>,
+    /// What is written is a segment of a film that will have this name: pictures only, encoded as for that, in a container
+    /// that keeps every tick. [`super::splice`] joins them.
+    pub segment_of: Option<OsString>,
     /// What is written cannot be made again: however the run ends, it stays, at least as a `.part` that plays.
     pub once: bool,
 }
@@ -74,6 +77,10 @@ pub struct FileSink {
     notes: Vec<String>,
     /// The film was ended early: what lies behind the last frame is not written.
     cut: bool,
+    /// Its pictures come encoded.
+    spliced: bool,
+    /// Every frame has a time of its own in it.
+    splittable: bool,
     single: bool,
     interrupt: Option<Arc<AtomicBool>>,
 }
@@ -105,6 +112,9 @@ struct Video {
     gapless: bool,
 }
 
+/// The container of segments: it keeps every tick, and holds nearly everything.
+pub(super) const SEGMENT: &str = "nut";
+
 /// Frames that one packet of a coder's delay may span; more than any encoder's look-ahead.
 const LENGTHS: usize = 4096;
 
@@ -130,7 +140,17 @@ impl FileSink {
         from: i64,
     ) -> Result<Self> {
         let name = shown(output);
-        let target = Target::choose(output, options.format.as_deref())?;
+        let (film, alone) = match &options.segment_of {
+            None => (output, None),
+            Some(film) => (film.as_os_str(), Some(origin.alone()?)),
+        };
+        let origin = alone.as_ref().unwrap_or(origin);
+        // What it is encoded for, and what it is put into.
+        let wanted = Target::choose(film, options.format.as_deref())?;
+        let target = match alone {
+            None => wanted,
+            Some(_) => Target::choose(output, Some(SEGMENT))?,
+        };
         let mut place = place(output, options, &target, origin)?;
         let single = target.is_images() && matches!(place, Place::File(_));
         if single && origin.video.frames.is_some_and(|n| n > 1) {
@@ -138,9 +158,9 @@ impl FileSink {
         }
         let mut streams = Streams::plan(output, &target, options, origin, from)?;
         let mut opened = encoder::open(&Wanted {
-            output,
+            output: film,
             options,
-            target: &target,
+            target: &wanted,
             video: &origin.video,
             first: &origin.first.0,
             stream: streams.main(),
@@ -169,6 +189,8 @@ impl FileSink {
             messages,
             notes: Vec::new(),
             cut: false,
+            spliced: false,
+            splittable: !target.is_constant() && !target.is_images(),
             single,
             interrupt: options.interrupt.clone(),
         })
@@ -244,8 +266,44 @@ impl FileSink {
         }
     }
 
+    /// Whether this film can be made of segments: not if its frames count by their place in the file, or every picture is a
+    /// file, or the container of segments lacks the codec.
+    pub fn takes_segments(&self) -> bool {
+        let target = Target::choose(OsStr::new(SEGMENT), Some(SEGMENT));
+        let holds = |target: Target| target.surely_holds(ffi::codec_of(&self.video.encoder));
+        self.splittable && target.is_ok_and(holds)
+    }
+
+    /// What of the encoder a film's segments must agree in: the headers that stand in front of all.
+    pub(super) fn headers(&self) -> Vec<u8> {
+        ffi::headers(&self.video.encoder)
+    }
+
+    /// How many frames the encoder may hold back to put them in another order.
+    pub(super) fn delay(&self) -> usize {
+        ffi::delay(&self.video.encoder)
+    }
+
+    /// The ticks of the encoder's times.
+    pub(super) fn ticks(&self) -> Rational {
+        self.video.settings.time_base
+    }
+
+    /// Takes a picture that was encoded elsewhere, as it would be here; its times and its length are in [`Self::ticks`].
+    pub(super) fn encoded(&mut self, mut packet: ffmpeg::Packet) -> Result<()> {
+        self.spliced = true;
+        self.video.frames += 1;
+        self.video.place(&mut packet);
+        self.write_placed(packet)
+    }
+
     fn write_video(&mut self, mut packet: ffmpeg::Packet) -> Result<()> {
         self.video.stamp(&mut packet);
+        self.write_placed(packet)
+    }
+
+    /// Writes a packet with its times, and before it what the other streams have of that time.
+    fn write_placed(&mut self, packet: ffmpeg::Packet) -> Result<()> {
         let until = (packet.dts().unwrap_or(0), self.video.base);
         self.write_lanes(Some(until))?;
         if let Place::Sequence(sequence) = &mut self.place {
@@ -368,6 +426,11 @@ impl Video {
         packet.set_duration(length);
         packet.set_pts(pts);
         packet.set_dts(packet.dts().or(pts));
+        self.place(packet);
+    }
+
+    /// Gives a packet its stream, and the muxer's ticks.
+    fn place(&mut self, packet: &mut ffmpeg::Packet) {
         packet.rescale_ts(self.settings.time_base, self.base);
         packet.set_stream(self.stream);
         packet.set_position(-1);
@@ -418,7 +481,9 @@ impl Sink for FileSink {
     }
 
     fn finish(mut self: Box<Self>) -> Result<Written> {
-        self.encode(None)?;
+        if !self.spliced {
+            self.encode(None)?;
+        }
         if self.cut {
             let end = (self.video.end, self.video.source_base);
             self.lanes.iter_mut().for_each(|lane| lane.cut(end));

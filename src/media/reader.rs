@@ -3,7 +3,7 @@
 //! What is damaged is counted and passed over, as a player would; what cannot be read at all is an error.
 
 use super::{
-    InputOptions, Packet, Picture, SourceInfo, SourceReport, ffi,
+    InputOptions, Packet, Part, Picture, SourceInfo, SourceReport, ffi,
     location::Location,
     probe,
     timeline::{FrameClock, Jump, Timeline, from_seconds, seconds},
@@ -117,12 +117,39 @@ pub(super) struct Reader {
     last_refusal: Option<ffmpeg::Error>,
     at_hand: bool,
     in_pieces: bool,
+    /// Only these frames.
+    part: Option<Part>,
+    /// Nothing of the picture but the first frame.
+    packets_only: bool,
     /// No frame waits for the next one, which would tell how long it lasts.
     low_delay: bool,
     /// When the last packet came.
     arrived: Instant,
     report: SourceReport,
     warnings: Vec<String>,
+}
+
+/// A packet of the main video, without its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Undecoded {
+    /// When it is shown, in ticks after the film's start.
+    pub pts: Option<i64>,
+    /// When it is decoded, likewise.
+    pub dts: Option<i64>,
+    /// Its size.
+    pub bytes: usize,
+    /// Decoding can begin here.
+    pub key: bool,
+    /// The demuxer has marked it as damaged.
+    pub damaged: bool,
+}
+
+impl Undecoded {
+    /// Whether it is the same packet, by all that a frame comes from. Where containers do not tell times of decoding,
+    /// demuxers guess them, otherwise behind a seek than on the way through.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.pts, self.bytes, self.key) == (other.pts, other.bytes, other.key)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -175,6 +202,8 @@ impl Reader {
             last_refusal: None,
             at_hand,
             in_pieces,
+            part: options.part,
+            packets_only: options.packets_only,
             low_delay: options.low_delay,
             arrived: Instant::now(),
             report: SourceReport::default(),
@@ -227,6 +256,11 @@ impl Reader {
     /// Gives frames the size and format that an earlier reader's had.
     pub(super) fn follow(&mut self, earlier: &Self) {
         self.shape = earlier.shape.as_ref().map(ffi::template);
+    }
+
+    /// The latest time that any stream has reached, in AV_TIME_BASE units of film time.
+    pub(super) fn latest(&self) -> i64 {
+        self.timeline.latest()
     }
 
     /// Ticks of the main video.
@@ -285,6 +319,9 @@ impl Reader {
     /// Goes to a key frame of the main video at or before `--start`, where the input allows; else it is decoded from
     /// its beginning.
     pub(super) fn seek(&mut self, options: &InputOptions) -> Result<()> {
+        if let Some(part) = self.part {
+            return self.enter(part, options);
+        }
         let Some(start) = self.trim.start.filter(|_| self.container.seekable) else {
             return Ok(());
         };
@@ -309,6 +346,94 @@ impl Reader {
         let name = self.location.name.clone();
         *self = Self::open(OsStr::new(&name), options)?;
         Ok(())
+    }
+
+    /// Goes to where a part is entered; where that cannot be found it is decoded from the film's beginning, which gives
+    /// the same frames, later.
+    fn enter(&mut self, part: Part, options: &InputOptions) -> Result<()> {
+        if part
+            .enter
+            .is_none_or(|enter| self.finds(enter).unwrap_or(false))
+        {
+            return Ok(());
+        }
+        if self.location.interrupted() {
+            return Err(Error::Stopped);
+        }
+        let name = self.location.name.clone();
+        *self = Self::open(OsStr::new(&name), options)?;
+        Ok(())
+    }
+
+    /// Goes to the random-access point of the main video at this time of the film, in its ticks; whether it is there. Its
+    /// packet is the next one that is read.
+    pub(super) fn finds(&mut self, enter: i64) -> Result<bool> {
+        if !self.container.seekable {
+            return Ok(false);
+        }
+        let time = enter.rescale(self.tb, TIME_BASE) + self.timeline.start();
+        for back in [0, 2, 10, 60].map(|s| s * 1_000_000) {
+            // Ticks are rounded to microseconds.
+            let target = time - back + 1;
+            if self.input.seek(target, ..target).is_err() {
+                break;
+            }
+            if self.found_entry(enter)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn found_entry(&mut self, enter: i64) -> Result<bool> {
+        self.ahead.clear();
+        while let Some(packet) = self.demux()? {
+            if packet.stream() != self.main || !packet.is_key() {
+                continue;
+            }
+            let Some(pts) = self.film_time(packet.pts()) else {
+                return Ok(false);
+            };
+            if pts >= enter {
+                self.ahead.push_back(packet);
+                return Ok(pts == enter);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A time of the main video as the file has it, on the film's clock, where that has no jumps.
+    fn film_time(&self, time: Option<i64>) -> Option<i64> {
+        let start = self.timeline.start().rescale(TIME_BASE, self.tb);
+        time.map(|t| t - start)
+    }
+
+    /// The next packet of the main video and its times on the film's clock, without decoding it; `None` at the end.
+    pub(super) fn next_undecoded(&mut self) -> Result<Option<Undecoded>> {
+        loop {
+            let packet = match self.ahead.pop_front() {
+                None => self.demux()?,
+                packet => packet,
+            };
+            match packet {
+                None => return Ok(None),
+                Some(packet) if packet.stream() == self.main => {
+                    return Ok(Some(Undecoded {
+                        pts: self.film_time(packet.pts()),
+                        dts: self.film_time(packet.dts()),
+                        bytes: packet.size(),
+                        key: packet.is_key(),
+                        damaged: packet.is_corrupt(),
+                    }));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Whether the file's clock may jump, and whether it can be entered on the way.
+    pub(super) fn container(&self) -> &ffi::Container {
+        &self.container
     }
 
     /// Reads up to the next key frame of the main video; whether it lies at or before `start`.
@@ -452,19 +577,23 @@ impl Reader {
             self.corrupt();
         }
         if packet.stream() != self.main {
-            if !self.over_before_start(&packet, track) {
+            if self.part.is_none() && !self.over_before_start(&packet, track) {
                 self.queue.push_back(Item::Packet(Packet {
                     packet,
                     time_base: track.tb,
                 }));
             }
-        } else if self.stage == Stage::Reading {
+        } else if self.stage == Stage::Reading && self.wants_frames() {
             self.decode(&packet)?;
         }
         if self.stage == Stage::PictureDone && self.others_done() {
             self.stage = Stage::Done;
         }
         Ok(())
+    }
+
+    fn wants_frames(&self) -> bool {
+        !self.packets_only || self.shape.is_none()
     }
 
     /// Where an input cannot seek, an hour of sound before `--start` must not wait in memory for its first frame.
@@ -581,7 +710,7 @@ impl Reader {
         if self.trim.ended(time) {
             self.stage = Stage::PictureDone;
         }
-        if !self.trim.begun(time) || self.trim.ended(time) {
+        if !self.trim.begun(time) || self.trim.ended(time) || !self.is_in_part(pts) {
             return Ok(());
         }
         if frame.is_corrupt() || frame.has_decode_errors() {
@@ -601,10 +730,21 @@ impl Reader {
             arrived: self.arrived,
             picture: Picture(frame),
         });
-        if self.low_delay {
+        if self.low_delay || self.packets_only {
             self.release_held(pts + self.clock.last_duration(None));
         }
         Ok(())
+    }
+
+    /// Whether a frame of this time is in the part that is wanted, behind which nothing more is read.
+    fn is_in_part(&mut self, pts: i64) -> bool {
+        let Some(part) = self.part else {
+            return true;
+        };
+        if part.to.is_some_and(|to| pts >= to) {
+            self.stage = Stage::Done;
+        }
+        self.stage == Stage::Reading && pts >= part.from
     }
 
     /// Queues the held frame, which lasts until `next`.
@@ -659,7 +799,7 @@ impl Reader {
 
     /// The end of the file: what the decoder still holds, and the last frame's duration.
     fn finish(&mut self) -> Result<()> {
-        if self.stage == Stage::Reading && self.decoder.send_eof().is_ok() {
+        if self.stage == Stage::Reading && self.wants_frames() && self.decoder.send_eof().is_ok() {
             self.drain()?;
         }
         if let Some(pts) = self.held.as_ref().map(|frame| frame.pts) {
@@ -712,6 +852,10 @@ impl Reader {
     }
 
     fn corrupt(&mut self) {
+        if self.part.is_some() && self.held.is_none() && self.report.frames == 0 {
+            // Pictures behind the point of entry may lean on others before it: none of them is wanted.
+            return;
+        }
         self.report.corrupt_packets += 1;
         self.warn_damaged();
     }

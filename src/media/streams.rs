@@ -85,6 +85,8 @@ pub(super) struct Streams {
     patience: Option<Duration>,
     /// It cannot be made again.
     once: bool,
+    /// Times are not moved, though decoding may begin before 0.
+    unmoved: bool,
     /// From when on packets are written, in ticks of the main video.
     from: (i64, Rational),
     /// One line a kept stream.
@@ -122,6 +124,7 @@ impl Streams {
             drop_unsupported: options.drop_unsupported,
             patience: options.patience,
             once: options.once,
+            unmoved: options.segment_of.is_some(),
             from,
             lines: Vec::new(),
             messages: Vec::new(),
@@ -406,6 +409,9 @@ impl Streams {
                 false if self.target.is_quicktime() => dict.set("frag_duration", "1000000"),
                 false => {}
             }
+        }
+        if self.unmoved {
+            dict.set("avoid_negative_ts", "disabled");
         }
         if self.target.is_matroska() {
             // As the source has it, not as the muxer would guess.

@@ -904,6 +904,46 @@ pub fn open_encoder(
     Ok((codec::encoder::video::Encoder(encoder), options.keys()))
 }
 
+/// The headers that an encoder puts in front of all, once.
+pub fn headers(encoder: &codec::encoder::Video) -> Vec<u8> {
+    // SAFETY: an opened encoder's field, of as many readable bytes as it says; copied at once.
+    unsafe {
+        let raw = &*encoder.as_ptr();
+        extra_of(raw.extradata, raw.extradata_size)
+    }
+}
+
+/// The same of a stream that was read.
+pub fn headers_of(stream: &ffmpeg_next::format::stream::Stream) -> Vec<u8> {
+    // SAFETY: a live stream's parameters are never null; as above.
+    unsafe {
+        let raw = &*(*stream.as_ptr()).codecpar;
+        extra_of(raw.extradata, raw.extradata_size)
+    }
+}
+
+/// # Safety
+/// `data` is null or has `size` readable bytes.
+unsafe fn extra_of(data: *const u8, size: c_int) -> Vec<u8> {
+    if data.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: as the caller promises.
+    unsafe { std::slice::from_raw_parts(data, size.max(0) as usize) }.to_vec()
+}
+
+/// What an encoder encodes to.
+pub fn codec_of(encoder: &codec::encoder::Video) -> codec::Id {
+    // SAFETY: an opened encoder's field.
+    unsafe { (*encoder.as_ptr()).codec_id }.into()
+}
+
+/// How many frames an encoder may hold back to put them in another order.
+pub fn delay(encoder: &codec::encoder::Video) -> usize {
+    // SAFETY: an opened encoder's field.
+    unsafe { (*encoder.as_ptr()).has_b_frames.max(0) as usize }
+}
+
 fn apply(raw: &mut sys::AVCodecContext, s: &Settings) {
     raw.width = s.width as c_int;
     raw.height = s.height as c_int;
