@@ -1,6 +1,26 @@
 //! Record: what became of one item, one small file each.
 
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind},
+    os::unix::fs::{FileExt, MetadataExt},
+    path::Path,
+};
+
 use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Result, io_sentence, shown},
+    net::checkpoint,
+};
+
+/// Bytes of a block of a [`Digest`].
+const BLOCK: u64 = 16 << 10;
+/// Hexadecimal digits of a [`key`].
+const KEY: usize = 16;
 
 /// What a source file is known by: two that agree in all of it are taken for the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +31,63 @@ pub struct Digest {
     pub modified: i64,
     /// SHA-256, in hexadecimal, of a few of its blocks: the first, the middle and the last 16 KiB.
     pub blocks: String,
+}
+
+impl Digest {
+    /// Of the file at `path`, of which it reads three blocks, or all where there is no more.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where it cannot be read.
+    pub fn of(path: &Path) -> Result<Self> {
+        let digest = File::open(path).and_then(|file| Self::of_file(&file));
+        digest.map_err(|e| {
+            let why = match e.kind() {
+                ErrorKind::UnexpectedEof => {
+                    "it became shorter while it was read; wait until it is complete".into()
+                }
+                _ => io_sentence(&e),
+            };
+            Error::input(shown(path), why)
+        })
+    }
+
+    fn of_file(file: &File) -> io::Result<Self> {
+        let facts = file.metadata()?;
+        Ok(Self {
+            bytes: facts.len(),
+            modified: facts
+                .mtime()
+                .saturating_mul(1_000_000_000)
+                .saturating_add(facts.mtime_nsec()),
+            blocks: checkpoint::digest(&blocks(file, facts.len())?),
+        })
+    }
+}
+
+/// The first, the middle and the last block of a file of `bytes`, or the whole file.
+fn blocks(file: &File, bytes: u64) -> io::Result<Vec<u8>> {
+    let (offsets, length) = match bytes.checked_sub(3 * BLOCK) {
+        None => (vec![0], bytes),
+        Some(_) => (vec![0, (bytes - BLOCK) / 2, bytes - BLOCK], BLOCK),
+    };
+    let mut blocks = vec![0; offsets.len() * length as usize];
+    // An empty file has no blocks, not blocks of no bytes.
+    for (offset, block) in offsets
+        .into_iter()
+        .zip(blocks.chunks_exact_mut(length.max(1) as usize))
+    {
+        file.read_exact_at(block, offset)?;
+    }
+    Ok(blocks)
+}
+
+/// What a source's files in the state folder are called: the beginning of its path's SHA-256, for a path may be too long
+/// for a name.
+pub fn key(source: &str) -> String {
+    checkpoint::digest(source.as_bytes())
+        .chars()
+        .take(KEY)
+        .collect()
 }
 
 /// What became of one source.
