@@ -107,6 +107,11 @@ impl Cli {
         Ui::new(self.voice.verbose, self.voice.quiet, self.voice.log)
     }
 
+    /// Whether the command runs without an end.
+    pub fn is_live(&self) -> bool {
+        matches!(self.verb, Verb::Live(_))
+    }
+
     /// Carries out the command.
     ///
     /// # Errors

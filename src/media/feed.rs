@@ -1,7 +1,7 @@
 //! Feed: a source that is seen as it comes. One that goes away is opened again; all that came of it is one stream, on
 //! one clock, in one size.
 
-use super::{InputOptions, Packet, ffi, reader::Reader};
+use super::{InputOptions, Packet, reader::Reader};
 use crate::{
     error::{Error, Result},
     frame::{Decoded, Item},
@@ -100,7 +100,6 @@ impl Feed {
         let gone = Instant::now();
         // A camera or a port is only there for one.
         earlier.close()?;
-        ffi::give_back();
         (self.hear)(Told::Gone(why));
         let mut pause = PAUSE;
         loop {

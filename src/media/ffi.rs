@@ -3,10 +3,8 @@
 #![allow(unsafe_code)]
 
 mod input;
-mod memory;
 pub(super) mod output;
 mod pictures;
 
 pub(super) use input::*;
-pub(super) use memory::*;
 pub(super) use pictures::*;

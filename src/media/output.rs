@@ -494,16 +494,13 @@ impl Sink for FileSink {
         let closed = self.mux.close();
         closed.map_err(|e| self.failed("closing the output failed", e))?;
         let bytes = self.place.publish()?;
-        let written = Written {
+        Ok(Written {
             notes: self.take_notes(),
-            name: std::mem::take(&mut self.name),
+            name: self.name,
             frames: self.video.frames,
             bytes,
-            streams: std::mem::take(&mut self.lines),
-        };
-        drop(self);
-        super::ffi::give_back();
-        Ok(written)
+            streams: self.lines,
+        })
     }
 }
 
