@@ -12,6 +12,7 @@ mod aside;
 mod ease;
 mod infer;
 mod keep;
+mod note;
 mod reel;
 mod relay;
 mod scout;
@@ -40,7 +41,7 @@ use relay::relay;
 use scout::{Lookout, Scout};
 
 /// How a run colours.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Options {
     /// Frames that go through the network together; at least 1. Default 1: on a CPU more buys nothing.
     pub batch: usize,

@@ -214,6 +214,46 @@ impl<Q: Send, A: Send> Helper<Q, A> {
     }
 }
 
+/// What several threads write to and one reads, outside the pipeline. At most [`LETTERS`] letters wait.
+pub fn mailbox<T>() -> (Post<T>, Mailbox<T>) {
+    let (post, letters) = channel::bounded(LETTERS);
+    (Post(post), Mailbox(letters))
+}
+
+/// Letters that may wait in a mailbox.
+const LETTERS: usize = 256;
+
+/// A writing end of a mailbox.
+pub struct Post<T>(channel::Sender<T>);
+
+impl<T> Clone for Post<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Post<T> {
+    /// Posts a letter; waits while the box is full. Whether there is still somebody to read it.
+    pub fn post(&self, letter: T) -> bool {
+        self.0.send(letter).is_ok()
+    }
+}
+
+/// The reading end of a mailbox.
+pub struct Mailbox<T>(channel::Receiver<T>);
+
+impl<T> Mailbox<T> {
+    /// The next letter; `None` once nobody can write any more.
+    pub fn wait(&self) -> Option<T> {
+        self.0.recv().ok()
+    }
+
+    /// The next letter, if it comes within this time.
+    pub fn within(&self, time: Duration) -> Option<T> {
+        self.0.recv_timeout(time).ok()
+    }
+}
+
 /// A thread of its own, outside the pipeline.
 pub struct Apart<T>(&'static str, JoinHandle<T>);
 

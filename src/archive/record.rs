@@ -115,6 +115,10 @@ pub struct Record {
 pub enum Outcome {
     /// It was coloured.
     Done(Done),
+    /// It is coloured, and gets its name just now: whoever finds this looks whether it has.
+    Publishing(Done),
+    /// It is being coloured in segments.
+    Split,
     /// It is not to be coloured.
     Skipped {
         /// Why, for people.

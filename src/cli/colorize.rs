@@ -347,17 +347,7 @@ impl ColorizeArgs {
             force: self.force,
             drop_unsupported: self.encoding.drop_unsupported,
             threads: self.threads().unwrap_or(0),
-            provenance: format!(
-                "Colours are machine-made, by autochrome {}; model {}; temporal {}, key interval {}; saturation {}, \
-                 warmth {}; keep color {}",
-                env!("CARGO_PKG_VERSION"),
-                colorizer.describe(),
-                self.network.temporal,
-                self.network.key_interval,
-                self.network.saturation,
-                self.network.warmth,
-                self.network.keep_color
-            ),
+            provenance: self.options(colorizer).provenance(&colorizer.describe()),
             interrupt: Some(controls.abort_flag()),
             ..OutputOptions::default()
         }

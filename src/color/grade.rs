@@ -7,7 +7,7 @@ use crate::frame::AbMap;
 const D50: (f32, f32) = (2.4, 17.7);
 
 /// What is done to every colour.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Grade {
     /// Factor on chroma, 0 (grey) to 4.
     pub saturation: f32,

@@ -12,14 +12,14 @@ use crate::{
 /// Width and height at which colours are looked at.
 const SIZE: (usize, usize) = (64, 36);
 /// Key frames over which a verdict is taken, so that one odd frame does not make a scene.
-const FRAMES: usize = 3;
+pub(super) const FRAMES: usize = 3;
 /// Mean of [`Palette::varied`] from which a scene is in colour.
 const VARIED: f32 = 0.14;
 /// Mean of [`Palette::chroma`] from which it is not black-and-white, but may be tinted.
 const TINTED: f32 = 2.;
 
 /// Which scenes keep the colours that they came with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum KeepColor {
     /// Those in colour; tinted and sepia ones do not count as such.
     #[default]
@@ -33,6 +33,11 @@ pub enum KeepColor {
 impl KeepColor {
     /// Every choice.
     pub const ALL: [Self; 3] = [Self::Auto, Self::Never, Self::Always];
+
+    /// Whether it keeps colours at all like those of this picture.
+    pub fn keeps_one(self, palette: Palette) -> bool {
+        self.keeps(&VecDeque::from([palette]))
+    }
 
     fn keeps(self, palettes: &VecDeque<Palette>) -> bool {
         let count = palettes.len().max(1) as f32;

@@ -49,6 +49,16 @@ pub struct InputOptions {
     pub low_delay: bool,
 }
 
+/// Length in seconds, number of frames, width and height of the film `input`, by its container alone: nothing is decoded.
+/// What is not known is 0.
+///
+/// # Errors
+/// As for [`Source::open`].
+pub fn look(input: &OsStr) -> Result<(f64, u64, (usize, usize))> {
+    super::prepare();
+    Reader::open(input, &InputOptions::default()).map(|reader| reader.look())
+}
+
 /// Some of a film's frames: those that begin in `from..to`, in ticks of the main video after the film's start. They are
 /// the same ones, with the same times and pixels, whether the film is decoded from its beginning or entered on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -210,7 +220,7 @@ impl Source {
     }
 
     /// The first frame, while [`Source::next`] has not been called.
-    pub(super) fn first_frame(&self) -> Option<&Picture> {
+    pub fn first_frame(&self) -> Option<&Picture> {
         self.reader.first_queued().map(|frame| &frame.picture)
     }
 

@@ -44,7 +44,7 @@ mod drawn;
 pub use beside::BesideSink;
 pub use container::default_output;
 pub use feed::{Hear, Told};
-pub use input::{InputOptions, Part, Source, SourceInfo, SourceReport};
+pub use input::{InputOptions, Part, Source, SourceInfo, SourceReport, look};
 pub use layout::Layout;
 pub use merge::Merger;
 pub use null::NullSink;
@@ -73,6 +73,17 @@ pub fn init(verbosity: u8) {
         2 => Level::Info,
         _ => Level::Debug,
     });
+}
+
+/// FFmpeg's version, of the library that encodes.
+pub fn version() -> String {
+    let version = ffmpeg_next::codec::version();
+    format!(
+        "libavcodec {}.{}.{}",
+        version >> 16,
+        version >> 8 & 255,
+        version & 255
+    )
 }
 
 /// Registers FFmpeg's devices and error texts, once.

@@ -6,32 +6,34 @@ use crate::{
     error::{Error, Result, io_sentence, shown},
     frame::{Merged, VideoInfo, turned},
 };
-use image::{GenericImage, ImageFormat, Rgb, RgbImage};
+use image::{GenericImage, ImageFormat, Rgb, RgbImage, codecs::jpeg::JpegEncoder};
 use std::{
     fs::{self, File},
     io::{BufWriter, Write},
     path::{Path, PathBuf},
 };
 
-/// Pairs on a sheet.
+/// Pairs on a sheet, where nobody asks for another number.
 const PAIRS: usize = 8;
-/// Frames held while it is not known how long the film is: twice as many, so that half may turn out too many.
-const HELD: usize = 2 * PAIRS;
-/// Longest side of a picture on the sheet.
+/// Longest side of a picture on the sheet, likewise.
 const SIDE: usize = 480;
+/// Quality of a sheet in JPEG.
+const JPEG: u8 = 85;
 /// Pixels between pictures.
 const GAP: u32 = 8;
 /// What shows between them.
 const BACKGROUND: Rgb<u8> = Rgb([32, 32, 32]);
 
-/// Collects frames spread over the film and writes one PNG of grey beside colour, upright and with square pixels.
+/// Collects frames spread over the film and writes one picture, PNG or JPEG by its name, of grey beside colour, upright and with square pixels.
 ///
-/// It keeps every n-th frame; when it holds sixteen it drops every second one and doubles n. So it needs no more than
-/// sixteen small pictures however long the film is, and nobody has to know that.
+/// It keeps every n-th frame; when it holds twice as many as are shown it drops every second one and doubles n. So it needs
+/// few small pictures however long the film is, and nobody has to know that.
 pub struct PreviewSink {
     path: PathBuf,
     part: PathBuf,
     finished: bool,
+    video: VideoInfo,
+    pairs: usize,
     size: (usize, usize),
     rotation: u16,
     grey: Thumbnailer,
@@ -61,8 +63,10 @@ impl PreviewSink {
         part.push(".part");
         let part = PathBuf::from(part);
         File::create(&part).map_err(|e| Error::output(shown(path), io_sentence(&e)))?;
-        let size = fitted(video.display);
+        let size = fitted(video.display, SIDE);
         Ok(Self {
+            video: video.clone(),
+            pairs: PAIRS,
             path: path.to_owned(),
             part,
             finished: false,
@@ -70,9 +74,23 @@ impl PreviewSink {
             rotation: video.rotation,
             grey: Thumbnailer::new(video, size),
             frames: 0,
-            stride: (total.unwrap_or(0) / HELD as u64).max(1),
+            stride: (total.unwrap_or(0) / (2 * PAIRS) as u64).max(1),
             held: Vec::new(),
         })
+    }
+
+    /// The same with at most `pairs` pairs, of pictures whose longest side is `side`.
+    pub fn of(mut self, pairs: usize, side: usize) -> Self {
+        self.pairs = pairs;
+        self.size = fitted(self.video.display, side);
+        self.grey = Thumbnailer::new(&self.video, self.size);
+        self
+    }
+
+    /// Frames held while it is not known how long the film is: twice as many as are shown, so that half may turn out too
+    /// many.
+    fn most(&self) -> usize {
+        2 * self.pairs
     }
 
     fn pair(&mut self, frame: &Merged) -> Result<Pair> {
@@ -98,7 +116,7 @@ impl PreviewSink {
     /// The sheet: pairs in one column, or in two where there are more than four. Of more than enough frames, the first
     /// is left out: films begin black.
     fn sheet(&self) -> Result<RgbImage> {
-        let count = self.held.len().min(PAIRS);
+        let count = self.held.len().min(self.pairs);
         let spread = |i: usize| &self.held[(2 * i + 1) * self.held.len() / (2 * count)];
         let columns = if count > 4 { 2 } else { 1 };
         let (width, height) = (self.size.0 as u32, self.size.1 as u32);
@@ -123,9 +141,12 @@ impl PreviewSink {
         let refused = |e: std::io::Error| Error::output(shown(&self.path), io_sentence(&e));
         let mut png = Vec::new();
         let mut to = std::io::Cursor::new(&mut png);
-        sheet
-            .write_to(&mut to, ImageFormat::Png)
-            .map_err(|e| Error::internal("preview", e))?;
+        let jpeg = self.path.extension().is_some_and(|e| e == "jpg");
+        let written = match jpeg {
+            true => sheet.write_with_encoder(JpegEncoder::new_with_quality(&mut to, JPEG)),
+            false => sheet.write_to(&mut to, ImageFormat::Png),
+        };
+        written.map_err(|e| Error::internal("preview", e))?;
         let mut file = BufWriter::new(File::create(&self.part).map_err(refused)?);
         file.write_all(&png).map_err(refused)?;
         let file = file.into_inner().map_err(|e| refused(e.into_error()))?;
@@ -141,14 +162,14 @@ impl Sink for PreviewSink {
         if !(self.frames - 1).is_multiple_of(self.stride) {
             return Ok(());
         }
-        if self.held.len() == HELD {
+        if self.held.len() == self.most() {
             let mut even = false;
             self.held.retain(|_| {
                 even = !even;
                 even
             });
             self.stride *= 2;
-            // This frame is the one after an odd number of the old strides: HELD is even, so it stays.
+            // This frame is the one after an odd number of the old strides: that number is even, so it stays.
         }
         let pair = self.pair(frame)?;
         self.held.push(pair);
@@ -170,9 +191,10 @@ impl Sink for PreviewSink {
             return Ok(written);
         }
         written.bytes = Some(self.publish(&self.sheet()?)?);
-        written
-            .streams
-            .push(format!("sheet of {} frames", self.held.len().min(PAIRS)));
+        written.streams.push(format!(
+            "sheet of {} frames",
+            self.held.len().min(self.pairs)
+        ));
         self.finished = true;
         Ok(written)
     }
@@ -187,10 +209,10 @@ impl Drop for PreviewSink {
     }
 }
 
-/// The largest size of this shape whose sides are at most [`SIDE`].
-fn fitted((width, height): (usize, usize)) -> (usize, usize) {
-    let longest = width.max(height).max(SIDE);
-    let scaled = |n: usize| ((n * SIDE + longest / 2) / longest).max(1);
+/// The largest size of this shape whose sides are at most `side`.
+fn fitted((width, height): (usize, usize), side: usize) -> (usize, usize) {
+    let longest = width.max(height).max(side);
+    let scaled = |n: usize| ((n * side + longest / 2) / longest).max(1);
     (scaled(width), scaled(height))
 }
 

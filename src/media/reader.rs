@@ -234,6 +234,23 @@ impl Reader {
         })
     }
 
+    /// Length in seconds, number of frames, width and height, as far as the container knows.
+    pub(super) fn look(&self) -> (f64, u64, (usize, usize)) {
+        let seconds = self.duration().unwrap_or(0.);
+        let Some(stream) = self.input.stream(self.main) else {
+            return (seconds, 0, (0, 0));
+        };
+        let shape = ffi::stream_shape(&stream);
+        let rate = ffi::frame_rate(&self.input, &stream).map_or(0., f64::from);
+        let counted = u64::try_from(stream.frames()).ok().filter(|&n| n > 0);
+        let frames = counted.unwrap_or((seconds * rate).round() as u64);
+        (
+            seconds,
+            frames,
+            (shape.width.max(0) as usize, shape.height.max(0) as usize),
+        )
+    }
+
     /// The first frame, while it has not been taken.
     pub(super) fn first_queued(&self) -> Option<&Decoded> {
         self.queue.iter().find_map(|item| match item {

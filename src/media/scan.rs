@@ -42,16 +42,21 @@ pub struct Segment {
 }
 
 impl Scan {
-    /// Reads all packets of `input`.
+    /// Reads all packets of `input`; `told` hears how many, after each.
     ///
     /// # Errors
     /// [`Error::Input`] where it cannot be read or holds no video, [`Error::Stopped`] where it was interrupted.
-    pub fn of(input: &OsStr, options: &InputOptions) -> Result<Self> {
+    pub fn of(
+        input: &OsStr,
+        options: &InputOptions,
+        told: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<Self> {
         super::prepare();
         let mut reader = Reader::open(input, options)?;
         let mut packets = Vec::new();
         while let Some(packet) = reader.next_undecoded()? {
             packets.push(packet);
+            told(packets.len() as u64)?;
         }
         let mut times: Vec<i64> = packets.iter().filter_map(|p| p.pts).collect();
         times.sort_unstable();

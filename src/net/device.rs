@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use candle_core::Device;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::engine::{Engine, Precision, onednn};
 use crate::error::{Error, Result};
@@ -44,7 +44,7 @@ impl Place {
 }
 
 /// What the user asked for: `auto`, `cpu`, `cuda` or `cuda:N`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeviceChoice {
     /// The first CUDA device if this build and this machine have one, else the CPU.
     #[default]

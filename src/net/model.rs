@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
@@ -33,7 +33,7 @@ pub fn bundled() -> impl Iterator<Item = &'static str> {
 const PLAIN: &[(&str, (f32, f32))] = &[("gray", (0., 0.)), ("constant", (10., 20.))];
 
 /// How a model is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     /// Where it runs.
     pub device: DeviceChoice,

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 /// Size of the thumbnails that the network sees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Quality {
     /// Two thirds of what the model's file says: for live use and slow machines.
     Fast,

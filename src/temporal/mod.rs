@@ -41,7 +41,7 @@ pub trait TemporalFilter: Send {
 }
 
 /// How far a run may look ahead.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Pace {
     /// Some frames: colour comes from the key frames before and after.
     #[default]

@@ -39,7 +39,7 @@ fn a_sheet_shows_frames_from_the_whole_film() {
             let mut sink = Box::new(PreviewSink::create(&path, &film(90), total, true).unwrap());
             for i in 0..frames {
                 sink.frame(&merged(i, 60 + i as u16)).unwrap();
-                assert!(sink.held.len() <= HELD);
+                assert!(sink.held.len() <= sink.most());
             }
             let written = sink.finish().unwrap();
             assert_eq!(written.frames, frames);

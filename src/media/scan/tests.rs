@@ -80,7 +80,8 @@ fn parts_are_what_they_are_in_the_whole_film() {
         let path = draw(folder.path(), name, args);
         let open = || Source::open(path.as_os_str(), &InputOptions::default()).unwrap();
         let whole = frames(open());
-        let mut scan = Scan::of(path.as_os_str(), &InputOptions::default()).unwrap();
+        let mut scan =
+            Scan::of(path.as_os_str(), &InputOptions::default(), &mut |_| Ok(())).unwrap();
         let segments = scan.segments(2., REACH).unwrap();
         println!(
             "{name}: {} segments, {:?}, {:?}",
@@ -116,7 +117,7 @@ fn parts_are_what_they_are_in_the_whole_film() {
 fn a_short_film_is_one_segment() {
     let folder = tempfile::tempdir().unwrap();
     let path = draw(folder.path(), "film.mp4", "-c:v libx264 -g 25");
-    let mut scan = Scan::of(path.as_os_str(), &InputOptions::default()).unwrap();
+    let mut scan = Scan::of(path.as_os_str(), &InputOptions::default(), &mut |_| Ok(())).unwrap();
     let segments = scan.segments(120., REACH).unwrap();
     let all = Segment {
         part: Part {

@@ -35,7 +35,7 @@ pub enum Engine {
 }
 
 /// The numbers that a network may be run in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Precision {
     /// bf16 where the CPU multiplies such numbers, else f32.
     #[default]

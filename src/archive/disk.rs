@@ -1,0 +1,41 @@
+//! Disk: whether there is room for what is to be written.
+
+use std::path::Path;
+
+use crate::error::{Error, Result, io_sentence, shown};
+
+/// Bytes that are left to others: a disk that is full to its last block stops more than this program.
+const RESERVE: u64 = 64 << 20;
+
+/// Free bytes where `folder` lies, for whoever is not root.
+///
+/// # Errors
+/// The file system does not say.
+pub fn free(folder: &Path) -> Result<u64> {
+    let about = rustix::fs::statvfs(folder);
+    let about = about.map_err(|e| Error::output(shown(folder), io_sentence(&e.into())))?;
+    Ok(about.f_bavail * about.f_frsize)
+}
+
+/// Why nothing more should be begun in `folder`, if what is in work there may still want so many bytes.
+///
+/// # Errors
+/// As for [`free`].
+pub fn lack(folder: &Path, expected: u64) -> Result<Option<String>> {
+    let free = free(folder)?;
+    let needed = RESERVE + expected;
+    Ok((free < needed).then(|| {
+        format!(
+            "the disk is full, or will soon be: {} MiB are free in {}, and {} MiB may be needed; free some space and run the \
+             same command again",
+            free >> 20,
+            shown(folder),
+            needed >> 20
+        )
+    }))
+}
+
+/// Whether a sentence says that a disk is full.
+pub fn is_full(why: &str) -> bool {
+    why.contains("the disk is full")
+}

@@ -1,0 +1,129 @@
+//! Hand: a job's process, from outside. It takes one task at a time; its end is noticed, whatever it came by.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::Path,
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+};
+
+use serde::Serialize;
+
+use super::{
+    settings::Settings,
+    task::{Task, Told},
+};
+use crate::{
+    error::{Error, Result},
+    stage::{Apart, Post},
+};
+
+/// What comes of a hand: of which one, and what it tells; `None`: it has ended.
+pub type Letter = ((usize, u64), Option<Told>);
+
+/// A job's process.
+pub struct Hand {
+    child: Child,
+    orders: ChildStdin,
+    /// Why it was ended from here.
+    pub ended: Option<String>,
+}
+
+impl Hand {
+    /// Starts one, whose letters come under `name`.
+    ///
+    /// # Errors
+    /// The system refuses a process.
+    pub fn start(
+        program: &Path,
+        settings: &Settings,
+        (name, post): ((usize, u64), Post<Letter>),
+    ) -> Result<Self> {
+        let refused =
+            |e: std::io::Error| Error::internal("job", format!("cannot start a process: {e}"));
+        let threads = settings.threads.to_string();
+        let mut child = Command::new(program)
+            .args(["job", "--threads", &threads])
+            // Ctrl-C on the terminal is for the worker, which decides what becomes of its jobs.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .map_err(refused)?;
+        let (Some(orders), Some(words)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(Error::internal("job", "a process without ends"));
+        };
+        Apart::start("job", move || {
+            let lines = BufReader::new(words).lines().map_while(std::io::Result::ok);
+            // A line that is cut off is that of a process which has died over it.
+            let told = lines.map_while(|line| serde_json::from_str(&line).ok());
+            for told in told {
+                post.post((name, Some(told)));
+            }
+            post.post((name, None));
+        })?;
+        let mut hand = Self {
+            child,
+            orders,
+            ended: None,
+        };
+        hand.say(settings);
+        Ok(hand)
+    }
+
+    /// Gives it something to do.
+    pub fn give(&mut self, task: &Task) {
+        self.say(task);
+    }
+
+    fn say(&mut self, words: &impl Serialize) {
+        // One that takes nothing has died, which its letters tell.
+        let line = serde_json::to_vec(words).unwrap_or_default();
+        let _ = self.orders.write_all(&[&line[..], b"\n"].concat());
+    }
+
+    /// Ends it at once, for a reason that is given for its end.
+    pub fn end(&mut self, why: impl Into<String>) {
+        self.ended.get_or_insert(why.into());
+        // It has ended by itself, then.
+        let _ = self.child.kill();
+    }
+
+    /// Why it has ended.
+    pub fn cause(&mut self) -> String {
+        let status = self.child.wait();
+        match (self.ended.take(), status) {
+            (Some(why), _) => why,
+            (None, Ok(status)) => told(status),
+            (None, Err(e)) => format!("its process is gone: {e}"),
+        }
+    }
+
+    /// Memory that it has, in bytes.
+    pub fn memory(&self) -> u64 {
+        const PAGE: u64 = 4096;
+        let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id()));
+        let pages = statm
+            .ok()
+            .and_then(|s| s.split_whitespace().nth(1)?.parse::<u64>().ok());
+        pages.unwrap_or(0) * PAGE
+    }
+}
+
+impl Drop for Hand {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn told(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(9), _) => "its process was killed (signal 9), as the system does when memory runs out: try fewer --jobs".into(),
+        (Some(signal), _) => format!("its process crashed (signal {signal}); is the file damaged?"),
+        (_, Some(code)) => format!("its process ended by itself (code {code})"),
+        _ => "its process ended".into(),
+    }
+}
