@@ -111,9 +111,10 @@ struct Report<'a> {
 /// Gives the JPEG of a film's contact sheet, before and after, where there is one.
 pub type Sheets<'a> = dyn Fn(&Record) -> Option<Vec<u8>> + 'a;
 
-/// Writes [`PAGE`] and [`JSON`] into the folder `output`, each whole or not at all, and answers where the page is. Sheets are
-/// asked for one at a time, in the page's order, and stand in the page itself: a thousand of 50 kB make it one of 70 MB, so
-/// whoever has more may want to answer `None` for some.
+/// Writes [`PAGE`] and [`JSON`] into the folder `output`, each whole or not at all, and answers where the page is.
+///
+/// Sheets are asked for one at a time, in the page's order, and stand in the page itself: a thousand of 50 kB make it
+/// one of 70 MB, so whoever has more may want to answer `None` for some.
 ///
 /// # Errors
 /// [`Error::Output`]; an older report is as it was.
@@ -156,8 +157,8 @@ fn whole(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> R
     })
 }
 
-/// The name until it is whole. Several machines may write into one folder, and in containers their process ids are often the
-/// same, so the time is in it, too.
+/// The name until it is whole. Several machines may write into one folder, and in containers their process ids are
+/// often the same, so the time is in it, too.
 fn part(path: &Path) -> PathBuf {
     let time = UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
     let mut name = OsString::from(path);
@@ -167,8 +168,8 @@ fn part(path: &Path) -> PathBuf {
 
 fn refused(path: &Path, e: &io::Error) -> Error {
     let why = format!(
-        "the report was not written: {}; the films and what is known of them are as they were, so ask for it again once this \
-         is mended",
+        "the report was not written: {}; the films and what is known of them are as they were, so ask for it again once \
+         this is mended",
         io_sentence(e)
     );
     Error::output(shown(path), why)

@@ -1,9 +1,9 @@
-//! Page: a report for people. One file without anything outside of it; readable on a small screen, in the dark, by keyboard,
-//! without script and when printed.
+//! Page: a report for people. One file without anything outside of it; readable on a small screen, in the dark, by
+//! keyboard, without script and when printed.
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt::{self, Write as _},
     io::{self, Cursor, Write},
 };
 
@@ -49,7 +49,8 @@ fn head(out: Out, archive: &str) -> io::Result<()> {
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n\
-         <title>{title} \u{2013} autochrome</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
+         <title>{title} \u{2013} autochrome</title>\n\
+         <style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
     )
 }
 
@@ -160,7 +161,8 @@ fn failed(out: Out, report: &Report) -> io::Result<()> {
 fn failure(out: Out, record: &Record, why: &str, attempts: u32) -> io::Result<()> {
     writeln!(
         out,
-        "<article class=\"item\"><h3>{}</h3><p class=\"why\">{}</p><p class=\"note\">Tried {}, last on {} by {}</p></article>",
+        "<article class=\"item\"><h3>{}</h3><p class=\"why\">{}</p>\
+         <p class=\"note\">Tried {}, last on {} by {}</p></article>",
         Text(&record.source),
         Text(why),
         units::many(attempts as usize, "time"),
@@ -376,17 +378,15 @@ struct Text<'a>(&'a str);
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        for piece in self.0.split_inclusive(['&', '<', '>', '"', '\'']) {
-            let plain = piece.trim_end_matches(['&', '<', '>', '"', '\'']);
-            f.write_str(plain)?;
-            f.write_str(match piece[plain.len()..].as_bytes() {
-                b"&" => "&amp;",
-                b"<" => "&lt;",
-                b">" => "&gt;",
-                b"\"" => "&quot;",
-                b"'" => "&#39;",
-                _ => "",
-            })?;
+        for c in self.0.chars() {
+            match c {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                c => f.write_char(c)?,
+            }
         }
         Ok(())
     }

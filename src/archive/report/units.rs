@@ -73,7 +73,8 @@ pub fn date(time: u64) -> String {
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
 }
 
-/// Year, month and day from days since 1970 (H. Hinnant, civil_from_days): years begin in March, so that leap days are last.
+/// Year, month and day from days since 1970 (H. Hinnant, civil_from_days): years begin in March, so that leap days are
+/// last.
 fn day(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
