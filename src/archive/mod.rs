@@ -21,6 +21,7 @@ pub mod task;
 pub mod walk;
 mod whole;
 pub mod worker;
+pub mod report;
 
 /// Where everything that is known of an archive lies, inside of the output folder.
 pub const FOLDER: &str = ".autochrome";
