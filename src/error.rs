@@ -42,6 +42,9 @@ pub enum Error {
     /// Training cannot go on: no usable photographs, diverged, checkpoint of another run. Exit code 6.
     #[error("training: {0}")]
     Train(String),
+    /// Work was left because it was asked to stop, or had to; what is done is kept. Exit code 75: the same command goes on.
+    #[error("{0}")]
+    Unfinished(String),
     /// The user asked twice to stop. Exit code 130.
     #[error("stopped at once, as asked, before the output was finished")]
     Stopped,
@@ -102,6 +105,7 @@ impl Error {
             Self::Output { .. } => 4,
             Self::Model { .. } => 5,
             Self::Train(_) => 6,
+            Self::Unfinished(_) => 75,
             Self::Stopped => 130,
             Self::Several(first) => first.exit_code(),
             Self::Disconnected | Self::Internal { .. } => 70,

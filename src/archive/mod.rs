@@ -14,6 +14,7 @@ mod disk;
 mod hand;
 pub mod job;
 pub mod record;
+pub mod report;
 pub mod settings;
 pub mod shard;
 pub mod state;
@@ -21,7 +22,6 @@ pub mod task;
 pub mod walk;
 mod whole;
 pub mod worker;
-pub mod report;
 
 /// Where everything that is known of an archive lies, inside of the output folder.
 pub const FOLDER: &str = ".autochrome";

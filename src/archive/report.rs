@@ -95,6 +95,8 @@ impl Totals {
             }
             Outcome::Skipped { .. } => self.skipped += 1,
             Outcome::Failed { .. } => self.failed += 1,
+            // Not yet over: these are among those that wait.
+            Outcome::Publishing(_) | Outcome::Split => {}
         }
     }
 }

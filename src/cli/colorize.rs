@@ -8,15 +8,13 @@ use std::{
 
 use clap::{Args, ValueHint};
 
-use super::{Ui, encoder::EncoderArgs, place::PlaceArgs, summary::Summary, ui::answer};
+use super::{Ui, encoder::EncoderArgs, network::NetworkArgs, summary::Summary, ui::answer};
 use crate::{
-    color::Grade,
-    colorize::{self, KeepColor},
+    colorize,
     controls::Controls,
     error::{Error, Result, discreet},
     media::{self, BesideSink, FileSink, InputOptions, OutputOptions, PreviewSink, Sink, Source},
     net::{self, Colorizer},
-    temporal::Pace,
 };
 
 const EXAMPLES: &str = "\
@@ -87,44 +85,6 @@ struct EncodingArgs {
     /// Go on without streams that the container cannot hold
     #[arg(long)]
     drop_unsupported: bool,
-}
-
-#[derive(Args)]
-#[command(next_help_heading = "Network")]
-struct NetworkArgs {
-    /// A bundled model (autochrome, or fast, which is smaller) or a .safetensors file; gray and constant are test models
-    /// without a network
-    #[arg(long, value_name = "NAME|FILE", default_value = net::DEFAULT_MODEL)]
-    model: String,
-    /// What the colours are meant to be: faithful (least error: calm where the network does not know) or vivid (about
-    /// as colourful as photographs)
-    #[arg(long, value_name = "LOOK", default_value_t)]
-    look: net::Look,
-    /// Factor on the colours' strength: 0 is grey, 1.3 is strong
-    #[arg(long, value_name = "FACTOR", default_value_t = 1., value_parser = within::<0, 4>)]
-    saturation: f32,
-    /// Warmer light, or cooler below 0: 1 is as much as from noon to early evening
-    #[arg(long, value_name = "SHIFT", default_value_t = 0., allow_negative_numbers = true, value_parser = within::<-1, 1>)]
-    warmth: f32,
-    /// Scenes that are in colour already keep their colours: auto (those in colour; tinted and sepia ones are coloured
-    /// anew), never, or always (all that have any colour)
-    #[arg(long, value_name = "WHICH", default_value_t)]
-    keep_color: KeepColor,
-    /// Colour over time: off (every frame by itself), smooth (steadied along the motion) or motion (the network colours
-    /// key frames, motion carries their colour to the others: steadier, and much faster)
-    #[arg(long, value_name = "FILTER", default_value = "motion")]
-    temporal: String,
-    /// With --temporal motion: frames from one key frame to the next; more are faster, and follow less
-    #[arg(long, value_name = "FRAMES", default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..=50))]
-    key_interval: u8,
-    #[command(flatten)]
-    place: PlaceArgs,
-    /// Frames that go through the network together [default: one a thread on half of the threads, 8 on CUDA]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    batch: Option<u16>,
-    /// Threads: as many encode; half as many run the network, and decode [default: the number of cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
 }
 
 pub(super) fn key_value(s: &str) -> std::result::Result<(String, String), String> {
@@ -372,21 +332,9 @@ impl ColorizeArgs {
     }
 
     fn options(&self, colorizer: &dyn Colorizer) -> colorize::Options {
-        let batch = self
-            .network
-            .batch
-            .map_or_else(|| colorizer.default_batch(), usize::from);
-        colorize::Options {
-            batch,
-            temporal: self.network.temporal.clone(),
-            key_interval: self.network.key_interval.into(),
-            pace: Pace::Film,
-            keep_color: self.network.keep_color,
-            grade: Grade {
-                saturation: self.network.saturation,
-                warmth: self.network.warmth,
-            },
-        }
+        let network = &self.network;
+        let batch = network.batch.map_or_else(|| colorizer.default_batch(), usize::from);
+        network.options(batch)
     }
 }
 

@@ -1,12 +1,16 @@
 //! The command line: every flag, and flags -> options. Nothing below `cli` knows a flag; nothing outside it prints.
 
+mod batch;
+mod board;
 mod colorize;
 mod completions;
 mod encoder;
 mod eval;
 mod info;
+mod job;
 mod live;
 mod merge;
+mod network;
 mod pack;
 mod place;
 mod summary;
@@ -26,6 +30,7 @@ Examples:
   autochrome colorize reel1.avi reel2.avi -o colored/
   autochrome colorize film.mp4 --start 60 --duration 10 --preview sheet.png
   autochrome live /dev/video0                     a camera; the picture at http://127.0.0.1:8080
+  autochrome batch archive/ -o colored/           whole folders; run it again and it goes on
   autochrome train --from default my-footage/ -o mine.safetensors
   autochrome pack ~/photos ~/films -o all.pack --size 144 --fit 40M
   autochrome colorize film.mp4 --model mine.safetensors
@@ -34,6 +39,7 @@ Examples:
 Exit codes:
   0 done; 2 wrong use; 3 an input cannot be read; 4 an output cannot be written;
   5 the model or its device cannot be had; 6 training cannot go on; 70 a defect;
+  75 a batch was stopped and work is left: the same command goes on;
   130 stopped at once (Ctrl-C twice). With several inputs: the first failure's.";
 
 /// Colorizes black-and-white film: the luma stays bit for bit, timestamps and every other stream are kept.
@@ -72,6 +78,11 @@ enum Verb {
     Colorize(Box<colorize::ColorizeArgs>),
     /// Colorize a camera or a stream as it comes, with a preview in the browser
     Live(Box<live::LiveArgs>),
+    /// Colorize an archive: folders full of films, on one machine or many, whatever comes between
+    Batch(Box<batch::BatchArgs>),
+    /// What `batch` starts: takes work on standard input
+    #[command(hide = true)]
+    Job(job::JobArgs),
     /// Train a generator on colour photographs
     Train(train::TrainArgs),
     /// Measure a model on held-out photographs
@@ -92,6 +103,7 @@ impl Cli {
         match &self.verb {
             Verb::Colorize(args) => args.threads(),
             Verb::Live(args) => args.threads(),
+            Verb::Job(args) => args.threads(),
             Verb::Train(args) => args.threads.map(usize::from),
             _ => None,
         }
@@ -122,6 +134,8 @@ impl Cli {
         match self.verb {
             Verb::Colorize(args) => args.run(&ui),
             Verb::Live(args) => args.run(&ui),
+            Verb::Batch(args) => args.run(&ui),
+            Verb::Job(args) => args.run(),
             Verb::Train(args) => args.run(&ui),
             Verb::Eval(args) => args.run(&ui),
             Verb::Pack(args) => args.run(&ui),
