@@ -11,6 +11,7 @@
 //! at all, one an item; whoever can write there can take part, and nobody is needed for it to go on.
 
 pub mod record;
+pub mod verify;
 
 /// Where everything that is known of an archive lies, inside of the output folder.
 pub const FOLDER: &str = ".autochrome";
