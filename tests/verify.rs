@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 const LINES: &str = "1\n00:00:00,200 --> 00:00:00,900\nGood day!\n\n2\n00:00:01,100 --> 00:00:01,800\nÄnd gööd night.\n\n";
 
-/// Two seconds of pictures, a sound, a subtitle.
+/// Two seconds of pictures, a sound, a subtitle. The sound begins 21 ms early, with what its decoder throws away.
 const FILM: &str = "-f lavfi -i testsrc2=s=160x120:r=25:d=2 -f lavfi -i sine=440:r=48000:d=2 -i lines.srt -map 0:v \
     -map 1:a -map 2 -c:v libx264 -bf 2 -pix_fmt yuv420p -c:a aac -c:s srt -metadata:s:a language=eng";
 
@@ -207,7 +207,7 @@ fn every_way_of_keeping_a_film_is_good() {
         ),
         (
             "h.mkv",
-            format!("{tones} -c:v ffv1 -pix_fmt bgr0 -c:a copy"),
+            format!("{tones} -c:v ffv1 -pix_fmt bgr0 -c:a flac"),
             "h.mkv",
             "--codec ffv1",
         ),
@@ -225,12 +225,7 @@ fn every_way_of_keeping_a_film_is_good() {
         ),
     ] {
         for keep in ["--keep-color never", colour] {
-            let archive = Archive::of(
-                source,
-                &make.replace("-c:a copy", "-c:a flac"),
-                output,
-                &format!("{keep} {args}"),
-            );
+            let archive = Archive::of(source, &make, output, &format!("{keep} {args}"));
             let run = archive.verify("-v");
             assert_eq!(run.code, 0, "{source} to {output} {keep}: {}", run.stderr);
             assert!(
@@ -250,7 +245,7 @@ fn times_within_half_a_tick_are_good() {
     for output in ["film.mkv", "film.mp4", "film.ts"] {
         Archive::of("film.mp4", make, output, "").verify("").ok();
     }
-    let archive = Archive::of("film.mp4", make, "film.avi", "--codec mpeg4");
+    let archive = Archive::of("film.mp4", make, "film.avi", "--codec mjpeg");
     let run = archive.verify("").ok();
     assert!(
         run.stderr.contains("times are not kept"),
@@ -313,7 +308,7 @@ fn a_frame_that_comes_late_is_found() {
     archive.remake(&format!("{X264} -vf setpts=PTS+eq(N\\,20)*0.007/TB"));
     let run = archive.verify("").fails(
         4,
-        &["times are not kept: frame 20 (0.800 s) comes 7.0 ms later"],
+        &["times are not kept: frame 20 (0.821 s) comes 7.0 ms later"],
     );
     assert!(!run.stderr.contains("luma"), "{}", run.stderr);
 }
@@ -326,13 +321,14 @@ fn other_luma_is_found() {
         4,
         &["the luma is far from the source's: PSNR 2", "28 are wanted"],
     );
+    archive.verify("--min-psnr 20").ok();
     let mut archive = Archive::new();
     archive.remake(&format!(
         "{X264} -vf drawbox=t=fill:c=black:enable=eq(n\\,20)"
     ));
     archive.verify("").fails(
         4,
-        &["the luma of frame 20 (0.800 s) is far", "20 are wanted"],
+        &["the luma of frame 20 (0.821 s) is far", "20 are wanted"],
     );
 }
 

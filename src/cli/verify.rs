@@ -17,7 +17,7 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Every result is hashed and decoded to its end, beside its source where that is as it was: frames, times, luma (exact
-after a lossless encoder, else at least 20 dB PSNR a frame and 28 dB a film), copied streams. Nothing is written.
+after a lossless encoder, else of a least PSNR), copied streams. Nothing is written.
 
 Examples:
   autochrome verify colored/
@@ -40,6 +40,10 @@ pub struct VerifyArgs {
     /// Print one JSON object an item on standard output, and one with the sums
     #[arg(long)]
     json: bool,
+    /// Least PSNR of a film's luma after an encoder with losses; a frame may be 8 dB worse. Strong grain at a low quality
+    /// (crf 28 and more) comes to 25
+    #[arg(long, value_name = "DB", default_value_t = verify::LEAST_PSNR, value_parser = decibels)]
+    min_psnr: f64,
 }
 
 impl VerifyArgs {
@@ -60,7 +64,7 @@ impl VerifyArgs {
                 false => Ok(()),
             }
         };
-        let found = verify::verify(&self.output, &records, &controls, &mut hear);
+        let found = verify::verify(&self.output, &records, self.min_psnr, &controls, &mut hear);
         bar.done();
         let summary = found?;
         for stray in &summary.strays {
@@ -91,6 +95,13 @@ impl VerifyArgs {
         }
         Ok(())
     }
+}
+
+fn decibels(text: &str) -> std::result::Result<f64, String> {
+    let number = text.parse().ok();
+    number
+        .filter(|v| (8. ..=99.).contains(v))
+        .ok_or_else(|| format!("'{text}' is not a number from 8 to 99"))
 }
 
 /// Ctrl-C or SIGTERM: stop at once. There is nothing to finish.
