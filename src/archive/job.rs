@@ -16,6 +16,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    record::hex,
     settings::Settings,
     task::{Film, Looked, Piece, Plan, Task, Told},
 };
@@ -429,10 +430,6 @@ pub(super) fn digest(path: &Path, mut told: impl FnMut() -> Result<()>) -> Resul
             }
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// A sink that only keeps where the last frame ends.

@@ -10,15 +10,17 @@
 //! Everything that is known of an archive lies under [`FOLDER`] in the output folder, in small files that appear whole or not
 //! at all, one an item; whoever can write there can take part, and nobody is needed for it to go on.
 
-mod disk;
 mod hand;
 pub mod job;
+pub mod outlook;
 pub mod record;
 pub mod report;
+pub mod room;
 pub mod settings;
 pub mod shard;
 pub mod state;
 pub mod task;
+pub mod verify;
 pub mod walk;
 mod whole;
 pub mod worker;

@@ -4,19 +4,22 @@
 mod tests;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, ErrorKind},
     os::unix::fs::{FileExt, MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 
+use super::FOLDER;
 use crate::{
     error::{Error, Result, io_sentence, shown},
     net::checkpoint,
 };
 
+/// The folder of records, inside of [`FOLDER`].
+pub(super) const ITEMS: &str = "items";
 /// Bytes of a block of a [`Digest`].
 const BLOCK: u64 = 16 << 10;
 /// Hexadecimal digits of a [`key`].
@@ -162,4 +165,68 @@ pub struct Done {
     pub streams: Vec<String>,
     /// What was noticed on the way.
     pub warnings: Vec<String>,
+}
+
+impl Record {
+    /// Where the record of a source lies: under its [`key`], in a folder of the first two digits.
+    pub fn path(output: &Path, source: &str) -> PathBuf {
+        let key = key(source);
+        let folder = output.join(FOLDER).join(ITEMS).join(&key[..2]);
+        folder.join(format!("{key}.json"))
+    }
+}
+
+/// Every record of an archive, in order of source.
+///
+/// # Errors
+/// [`Error::Input`]: there is no archive, a folder of it cannot be read, or a record is damaged.
+pub fn records(output: &Path) -> Result<Vec<Record>> {
+    let items = output.join(FOLDER).join(ITEMS);
+    if !items.is_dir() {
+        let why = format!(
+            "this is no archive: there is no {FOLDER}/{ITEMS} in it; name the output folder of `autochrome batch`"
+        );
+        return Err(Error::input(shown(output), why));
+    }
+    let mut records = Vec::new();
+    for folder in listed(&items)?.iter().filter(|path| path.is_dir()) {
+        // A record that is being written has another ending.
+        let whole = |path: &PathBuf| path.extension().is_some_and(|end| end == "json");
+        for file in listed(folder)?.into_iter().filter(whole) {
+            records.push(read(output, &file)?);
+        }
+    }
+    records.sort_by(|a: &Record, b| a.source.cmp(&b.source));
+    Ok(records)
+}
+
+fn read(output: &Path, file: &Path) -> Result<Record> {
+    let damaged = |why: String| {
+        let why =
+            format!("this record is damaged ({why}); remove it, then `batch` does its film anew");
+        Error::input(shown(file), why)
+    };
+    let text = fs::read(file).map_err(|e| Error::input(shown(file), io_sentence(&e)))?;
+    let record: Record = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+    match Record::path(output, &record.source) == file {
+        true => Ok(record),
+        false => Err(damaged(format!(
+            "it lies where that of {} does not",
+            record.source
+        ))),
+    }
+}
+
+/// What lies in a folder.
+pub(super) fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |e: io::Error| Error::input(shown(folder), io_sentence(&e));
+    let entries = fs::read_dir(folder).map_err(failed)?;
+    entries
+        .map(|entry| Ok(entry.map_err(failed)?.path()))
+        .collect()
+}
+
+/// Bytes in hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,6 @@
-//! Disk: whether there is room for what is to be written.
+//! Room: whether there is some on the disk for what is to be written, and in memory for those who write it.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use crate::error::{Error, Result, io_sentence, shown};
 
@@ -38,4 +38,29 @@ pub fn lack(folder: &Path, expected: u64) -> Result<Option<String>> {
 /// Whether a sentence says that a disk is full.
 pub fn is_full(why: &str) -> bool {
     why.contains("the disk is full")
+}
+
+/// Bytes of memory that can be had without putting others out.
+pub fn memory() -> u64 {
+    let about = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = about
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    // Elsewhere than on Linux nobody says: what a small machine has.
+    kib.map_or(4 << 30, |kib| kib << 10).min(limit())
+}
+
+/// What this process and its children may have, where they are confined, as a cluster's jobs are.
+fn limit() -> u64 {
+    let told = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let limits = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ];
+    limits
+        .into_iter()
+        .filter_map(told)
+        .min()
+        .unwrap_or(u64::MAX)
 }

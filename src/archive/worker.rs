@@ -18,9 +18,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    disk,
     hand::{Hand, Letter},
     record::{Digest, Done, Outcome, Record, key},
+    room,
     settings::Settings,
     shard::Shard,
     state::{Claim, Held, State},
@@ -327,7 +327,7 @@ impl<'a> Worker<'a> {
 
     /// Looks at the next item for a slot; whether there may be more to look at.
     fn begin(&mut self, slot: usize) -> Result<bool> {
-        if let Some(why) = disk::lack(&self.options.output, self.expected())? {
+        if let Some(why) = room::lack(&self.options.output, self.expected())? {
             self.stop(&why);
             return Ok(false);
         }
@@ -831,7 +831,7 @@ impl<'a> Worker<'a> {
     fn failed(&mut self, work: Work, (code, why): (u8, String)) -> Result<()> {
         self.clean(&work);
         let why = why.replace(&*work.film.output.to_string_lossy(), &work.film.name);
-        if disk::is_full(&why) {
+        if room::is_full(&why) {
             self.stop(&why);
             self.queue.push_front(work.item);
             return Ok(());

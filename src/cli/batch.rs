@@ -20,6 +20,7 @@ use crate::{
         outlook::{self, Outlook},
         record,
         report::{self, Facts},
+        room,
         settings::Settings,
         shard::Shard,
         state::State,
@@ -108,9 +109,15 @@ pub struct BatchArgs {
 /// Bytes of "6G", "500M".
 fn size(s: &str) -> std::result::Result<u64, String> {
     let wrong = || format!("'{s}' is not a size: write 500M or 6G");
-    let at = s.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(s.len());
+    let at = s
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(s.len());
     let (number, unit) = s.split_at(at);
-    let shift = match unit.to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
+    let shift = match unit
+        .to_ascii_uppercase()
+        .trim_end_matches("IB")
+        .trim_end_matches('B')
+    {
         "" => 0,
         "K" => 10,
         "M" => 20,
@@ -134,9 +141,12 @@ impl BatchArgs {
         self.tell_found(&found, ui);
         let options = self.options(output)?;
         if self.dry_run {
-            return self.tell_outlook(&outlook::of(&options, &found, &mut |done| ui.detail(done))?, ui);
+            return self.tell_outlook(
+                &outlook::of(&options, &found, &mut |done| ui.detail(done))?,
+                ui,
+            );
         }
-        let controls = on_signals(*ui, "finishing what ends soon; once more to stop at once")?;
+        let controls = on_signals(*ui, "finishing what ends soon")?;
         let lease = Duration::from_secs_f64(self.lease.max(1.));
         let state = State::open(&options.output, lease)?;
         ui.say(format_args!(
@@ -147,11 +157,16 @@ impl BatchArgs {
             options.memory / options.jobs as u64 >> 20
         ));
         let mut board = Board::new(*ui, options.jobs);
-        let summary = worker::run(&options, &found, &state, &controls, &mut |event| board.show(event));
+        let summary = worker::run(&options, &found, &state, &controls, &mut |event| {
+            board.show(event)
+        });
         board.done();
         let summary = summary?;
         let page = self.report(&options, &state, &summary)?;
-        ui.detail(format_args!("{} operations on the state", state.operations()));
+        ui.detail(format_args!(
+            "{} operations on the state",
+            state.operations()
+        ));
         self.tell_summary(&summary, &found, &page, ui)
     }
 
@@ -178,7 +193,7 @@ impl BatchArgs {
     fn options(&self, output: PathBuf) -> Result<Options> {
         let input = |e: std::io::Error| Error::input(shown(&self.archive), io_sentence(&e));
         let jobs = usize::from(self.jobs);
-        let memory = self.memory.unwrap_or_else(|| worker::free_memory() / 4 * 3);
+        let memory = self.memory.unwrap_or_else(|| room::memory() / 4 * 3);
         if memory / (jobs as u64) < LEAST {
             return Err(Error::Usage(format!(
                 "{jobs} jobs in {} MiB of memory: each needs at least {} MiB, at 1080p about 500; try fewer --jobs, or more \
@@ -188,9 +203,17 @@ impl BatchArgs {
             )));
         }
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let threads = self.network.threads.map_or_else(|| (cores / jobs).max(1), usize::from);
+        // One film is an archive in its folder.
+        let mut root = std::path::absolute(&self.archive).map_err(input)?;
+        if root.is_file() {
+            root.pop();
+        }
+        let threads = self
+            .network
+            .threads
+            .map_or_else(|| (cores / jobs).max(1), usize::from);
         Ok(Options {
-            root: std::path::absolute(&self.archive).map_err(input)?,
+            root,
             output,
             settings: self.settings(threads),
             program: std::env::current_exe().map_err(|e| Error::internal("batch", e))?,
@@ -230,7 +253,10 @@ impl BatchArgs {
             ui.say(&found.others);
         }
         if found.links > 0 {
-            ui.warn(format_args!("{} links to folders are not followed", found.links));
+            ui.warn(format_args!(
+                "{} links to folders are not followed",
+                found.links
+            ));
         }
     }
 
@@ -267,7 +293,8 @@ impl BatchArgs {
             version: env!("CARGO_PKG_VERSION").into(),
         };
         let records = record::records(&options.output)?;
-        let sheet = |record: &record::Record| std::fs::read(state.sheet(&record::key(&record.source))).ok();
+        let sheet =
+            |record: &record::Record| std::fs::read(state.sheet(&record::key(&record.source))).ok();
         report::publish(&options.output, &facts, &records, &sheet)
     }
 
@@ -319,7 +346,12 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        for (text, bytes) in [("500M", 500 << 20), ("6G", 6 << 30), ("1.5GiB", 3 << 29), ("77", 77)] {
+        for (text, bytes) in [
+            ("500M", 500 << 20),
+            ("6G", 6 << 30),
+            ("1.5GiB", 3 << 29),
+            ("77", 77),
+        ] {
             assert_eq!(size(text), Ok(bytes));
         }
         for text in ["", "G", "6X", "-1G", "1.2.3M"] {

@@ -83,10 +83,14 @@ impl Board {
                     HumanBytes(done.bytes),
                     done.output
                 ));
-                done.warnings.iter().for_each(|w| self.warn(&format!("{name}: {w}")));
+                done.warnings
+                    .iter()
+                    .for_each(|w| self.warn(&format!("{name}: {w}")));
             }
             Outcome::Skipped { why } => self.say(&format!("{name}: left out: {why}")),
-            Outcome::Failed { why, .. } => self.clear(|| self.ui.error(format_args!("{name}: {why}"))),
+            Outcome::Failed { why, .. } => {
+                self.clear(|| self.ui.error(format_args!("{name}: {why}")))
+            }
             Outcome::Publishing(_) | Outcome::Split => {}
         }
     }
@@ -112,7 +116,11 @@ impl Board {
     fn line(&self, tally: &Tally, before: u64) -> String {
         let over = tally.done + tally.before + tally.skipped + tally.failed;
         let mut line = format!("{over} of {} films", tally.items);
-        for (count, what) in [(tally.skipped, "left out"), (tally.failed, "failed"), (tally.others, "with others")] {
+        for (count, what) in [
+            (tally.skipped, "left out"),
+            (tally.failed, "failed"),
+            (tally.others, "with others"),
+        ] {
             if count > 0 {
                 line += &format!(", {count} {what}");
             }
@@ -121,7 +129,10 @@ impl Board {
         let left = tally.bytes.saturating_sub(tally.bytes_done) as f64;
         if done > 0. {
             let seconds = self.since.elapsed().as_secs_f64() * left / done;
-            line += &format!(", about {} left", HumanDuration(Duration::from_secs_f64(seconds.min(1e9))));
+            line += &format!(
+                ", about {} left",
+                HumanDuration(Duration::from_secs_f64(seconds.min(1e9)))
+            );
         }
         line
     }
@@ -177,7 +188,13 @@ impl Drawn {
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
         };
         let job = style("  {wide_bar} {percent:>3} %  {msg:<50}");
-        let jobs = (0..jobs).map(|_| all.add(ProgressBar::new(0).with_style(job.clone()).with_message("waits")));
+        let jobs = (0..jobs).map(|_| {
+            all.add(
+                ProgressBar::new(0)
+                    .with_style(job.clone())
+                    .with_message("waits"),
+            )
+        });
         let jobs = jobs.collect();
         let whole = style("{wide_bar} {percent:>3} %  {msg}  {elapsed_precise}");
         let whole = all.add(ProgressBar::new(0).with_style(whole));

@@ -27,6 +27,9 @@ Examples:
   autochrome colorize scan_%05d.png -o film.mkv
   cat film.ts | autochrome colorize - -o film.color.mkv";
 
+/// What the first Ctrl-C brings about.
+pub(super) const FINISHING: &str = "finishing the file";
+
 /// Flags of `colorize`.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -133,7 +136,7 @@ impl ColorizeArgs {
     /// The first failure, after all inputs were tried; or what makes every input impossible.
     pub fn run(self, ui: &Ui) -> Result<()> {
         self.check()?;
-        let controls = on_signals(*ui)?;
+        let controls = on_signals(*ui, FINISHING)?;
         let mut colorizer = self.load(ui)?;
         let mut first_failure = None;
         for input in &self.inputs {
@@ -333,7 +336,9 @@ impl ColorizeArgs {
 
     fn options(&self, colorizer: &dyn Colorizer) -> colorize::Options {
         let network = &self.network;
-        let batch = network.batch.map_or_else(|| colorizer.default_batch(), usize::from);
+        let batch = network
+            .batch
+            .map_or_else(|| colorizer.default_batch(), usize::from);
         network.options(batch)
     }
 }
@@ -359,8 +364,8 @@ fn expected_frames(
     Some((seconds * f64::from(num) / f64::from(den)).round() as u64)
 }
 
-/// Ctrl-C or SIGTERM once: finish the file. Twice: stop at once.
-pub(super) fn on_signals(ui: Ui) -> Result<Controls> {
+/// Ctrl-C or SIGTERM once: `first` says what is done then. Twice: stop at once.
+pub(super) fn on_signals(ui: Ui, first: &'static str) -> Result<Controls> {
     let controls = Controls::default();
     let hand = controls.clone();
     ctrlc::set_handler(move || {
@@ -368,7 +373,7 @@ pub(super) fn on_signals(ui: Ui) -> Result<Controls> {
             hand.abort();
         } else {
             hand.finish();
-            ui.warn("finishing the file; once more to stop at once");
+            ui.warn(format_args!("{first}; once more to stop at once"));
         }
     })
     .map_err(|e| Error::internal("signals", e))?;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{
     Ui,
-    colorize::{key_value, on_signals, time, within},
+    colorize::{FINISHING, key_value, on_signals, time, within},
     encoder::EncoderArgs,
     place::PlaceArgs,
     ui::answer,
@@ -175,7 +175,7 @@ impl LiveArgs {
         model: String,
         ui: &Ui,
     ) -> Result<()> {
-        let controls = on_signals(*ui)?;
+        let controls = on_signals(*ui, FINISHING)?;
         let hub = Hub::new(controls.clone(), model);
         let (input, options) = self.input_options(source, &controls);
         let (told, mut tell) = (hub.clone(), telling("the source".into(), *ui));

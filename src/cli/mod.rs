@@ -16,6 +16,7 @@ mod place;
 mod summary;
 mod train;
 mod ui;
+mod verify;
 mod watch;
 
 use clap::{Args, Parser, Subcommand};
@@ -34,6 +35,7 @@ Examples:
   autochrome train --from default my-footage/ -o mine.safetensors
   autochrome pack ~/photos ~/films -o all.pack --size 144 --fit 40M
   autochrome colorize film.mp4 --model mine.safetensors
+  autochrome verify colored/
   autochrome info film.mp4
 
 Exit codes:
@@ -91,6 +93,8 @@ enum Verb {
     Pack(pack::PackArgs),
     /// Take the weighted mean of models of one kind
     Merge(merge::MergeArgs),
+    /// Read every result of an archive again, and say which is not what its record claims
+    Verify(verify::VerifyArgs),
     /// Tell what a film or a model is
     Info(info::InfoArgs),
     /// Print a completion script for a shell
@@ -140,6 +144,7 @@ impl Cli {
             Verb::Eval(args) => args.run(&ui),
             Verb::Pack(args) => args.run(&ui),
             Verb::Merge(args) => args.run(&ui),
+            Verb::Verify(args) => args.run(&ui),
             Verb::Info(args) => args.run(),
             Verb::Completions(args) => args.run(),
         }

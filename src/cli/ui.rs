@@ -290,6 +290,14 @@ impl Bar {
         }
     }
 
+    /// Does what writes lines beside the bar.
+    pub fn aside(&self, speak: impl FnOnce()) {
+        match &self.kind {
+            Kind::Drawn(bar) => bar.suspend(speak),
+            _ => speak(),
+        }
+    }
+
     /// Removes the bar.
     pub fn done(&self) {
         if let Kind::Drawn(bar) = &self.kind {

@@ -26,6 +26,11 @@ fn parted(data: &[u8]) -> Option<([u8; 2], &[u8])> {
     Some((config, data.get(HEADER + checksum..)?))
 }
 
+/// The sound of a packet that may have a header.
+pub(super) fn sound(data: &[u8]) -> &[u8] {
+    parted(data).map_or(data, |(_, sound)| sound)
+}
+
 /// Takes headers off.
 #[derive(Default)]
 pub(super) struct Adts {

@@ -304,7 +304,7 @@ impl SourceLuma {
 }
 
 /// Looks up every code of a row.
-fn translate(codes: &[u8], depth: u8, table: &[u16], out: &mut [u8], bytes: usize) {
+pub(super) fn translate(codes: &[u8], depth: u8, table: &[u16], out: &mut [u8], bytes: usize) {
     if depth == 8 {
         for (x, &code) in codes.iter().enumerate() {
             put(out, x, table[usize::from(code)], bytes);
@@ -320,7 +320,7 @@ fn translate(codes: &[u8], depth: u8, table: &[u16], out: &mut [u8], bytes: usiz
 }
 
 /// Every code of one depth and range in another.
-fn requantised(from: &Sampling, to: &Sampling) -> Vec<u16> {
+pub(super) fn requantised(from: &Sampling, to: &Sampling) -> Vec<u16> {
     use crate::frame::Range::{Full, Limited};
     let (d, e) = (u32::from(from.depth), u32::from(to.depth));
     let last = (1u32 << e) - 1;

@@ -5,12 +5,14 @@
 //! - [`Sink`] is what the end of the pipeline talks to: [`output`] encodes and muxes into any container, [`null`]
 //!   counts, [`preview`] draws a before/after sheet, [`beside`] writes a film of before and after,
 //!   [`screen`] makes JPEG pictures for whoever looks on.
+//! - [`compare()`] reads a source and its result side by side and says in what they differ.
 //! - [`Picture`] is a decoded or merged frame, by reference; `luma` reads every pixel format, [`Merger`] gives it new
 //!   chroma, [`Layout`] is what an encoder takes.
 
 mod adts;
 mod beside;
 mod codecs;
+mod compare;
 mod container;
 mod encoder;
 mod feed;
@@ -42,6 +44,9 @@ mod timeline;
 mod drawn;
 
 pub use beside::BesideSink;
+pub use compare::{
+    Agreement, Comparison, Films, Luma, Moment, Reading, Times, Track, compare, read_through,
+};
 pub use container::default_output;
 pub use feed::{Hear, Told};
 pub use input::{InputOptions, Part, Source, SourceInfo, SourceReport, look};
@@ -49,7 +54,7 @@ pub use layout::Layout;
 pub use merge::Merger;
 pub use null::NullSink;
 pub use origin::Origin;
-pub use output::{FileSink, OutputOptions};
+pub use output::{FileSink, MOVED, OutputOptions};
 pub use picture::{Packet, Picture};
 pub use preview::PreviewSink;
 pub use scan::{Scan, Segment};

@@ -58,6 +58,9 @@ pub struct OutputOptions {
     pub once: bool,
 }
 
+/// What a note says of frames whose times an output cannot tell.
+pub const MOVED: &str = "frames were moved to the nearest tick of a constant frame rate";
+
 /// An encoder and a muxer.
 ///
 /// Files grow under the name `NAME.part` and get their own name when they are whole. Numbered pictures are written one
@@ -336,8 +339,7 @@ impl FileSink {
         let mut notes = std::mem::take(&mut self.notes);
         if self.video.moved > 0 {
             notes.push(format!(
-                "{} frames were moved to the nearest tick of a constant frame rate, which is all that this output can \
-                 hold; an .mkv or .mp4 output keeps their times",
+                "{} {MOVED}, which is all that this output can hold; an .mkv or .mp4 output keeps their times",
                 self.video.moved
             ));
         }

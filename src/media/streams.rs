@@ -461,7 +461,7 @@ impl Streams {
 }
 
 /// A text of no length.
-const MOV_TEXT_GAP: [u8; 2] = [0, 0];
+pub(super) const MOV_TEXT_GAP: [u8; 2] = [0, 0];
 const NO_SPACE: ffmpeg::Error = ffmpeg::Error::Other {
     errno: ffmpeg::error::ENOSPC,
 };
@@ -635,7 +635,7 @@ fn starts_with_any(key: &str, beginnings: &[&str]) -> bool {
 }
 
 /// "audio aac eng".
-fn tell(copy: &StreamCopy) -> String {
+pub(super) fn tell(copy: &StreamCopy) -> String {
     let kind = match copy.kind() {
         Kind::Video => "further video",
         Kind::Audio => "audio",

@@ -111,3 +111,67 @@ fn a_key_is_the_same_for_ever() {
     assert_eq!(key("1950s/film.mp4"), "3bdd2e4378e4a097");
     assert_ne!(key("1950s/film.mp4"), key("1950s/Film.mp4"));
 }
+
+fn record(source: &str) -> Record {
+    Record {
+        source: source.into(),
+        root: "/films".into(),
+        digest: Digest {
+            bytes: 1,
+            modified: 2,
+            blocks: "3".into(),
+        },
+        settings: String::new(),
+        outcome: Outcome::Skipped {
+            why: "in colour".into(),
+        },
+        finished: 0,
+        worker: "host 1".into(),
+    }
+}
+
+fn put(output: &Path, record: &Record) -> PathBuf {
+    let path = Record::path(output, &record.source);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, serde_json::to_vec(record).unwrap()).unwrap();
+    path
+}
+
+#[test]
+fn records_come_back_in_order_of_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let sources = ["c.mkv", "a/z.mkv", "b.mkv"];
+    for source in sources {
+        put(dir.path(), &record(source));
+    }
+    let unfinished = Record::path(dir.path(), "b.mkv").with_extension("json.part");
+    fs::write(unfinished, "{").unwrap();
+    let found = records(dir.path()).unwrap();
+    assert_eq!(found, ["a/z.mkv", "b.mkv", "c.mkv"].map(record));
+}
+
+#[test]
+fn a_record_that_is_damaged_or_misplaced_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = |path: &Path| {
+        let said = records(dir.path()).unwrap_err().to_string();
+        assert!(
+            said.contains(&shown(path)) && said.contains("remove it"),
+            "{said}"
+        );
+    };
+    assert!(
+        records(dir.path())
+            .unwrap_err()
+            .to_string()
+            .contains("no archive")
+    );
+    let path = put(dir.path(), &record("a.mkv"));
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    said(&path);
+    fs::write(&path, whole).unwrap();
+    let stray = path.with_file_name("0000000000000000.json");
+    fs::rename(&path, &stray).unwrap();
+    said(&stray);
+}
