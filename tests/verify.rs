@@ -263,7 +263,7 @@ fn a_flipped_byte_is_found() {
     fs::write(&archive.result, bytes).expect("the broken result");
     archive
         .verify("")
-        .fails(4, &["reel/film.mkv: its SHA-256", "1 results are not"]);
+        .fails(4, &["reel/film.mkv: its SHA-256", "1 are not"]);
 }
 
 #[test]

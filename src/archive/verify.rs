@@ -26,8 +26,7 @@ use std::{
 /// 17), 35, 27 and 25 at crf 28, which takes most of the grain away. A film that is brighter by a twentieth of the range
 /// comes to 26.
 pub const LEAST_PSNR: f64 = 28.;
-/// A single frame may be worse by this much: an encoder's frames differ, by far less than a frame that belongs elsewhere, is
-/// torn or is black, which comes to 15 and less.
+/// A single frame may be worse by this much, as an encoder's frames differ; a black one in a drawn film comes to 7.
 const WORSE: f64 = 8.;
 
 /// Bytes that are hashed between two looks at whether to stop.

@@ -16,8 +16,9 @@ use crate::{
 };
 
 const EXAMPLES: &str = "\
-Every result is hashed and decoded to its end, beside its source where that is as it was: frames, times, luma (exact
-after a lossless encoder, else of a least PSNR), copied streams. Nothing is written.
+Every result is hashed and decoded to its end, beside its source where that is as it was:
+frames, times, luma (exact after a lossless encoder, else of a least PSNR), other streams.
+Nothing is written.
 
 Examples:
   autochrome verify colored/
@@ -25,10 +26,10 @@ Examples:
   autochrome -q verify colored/                   says only what is wrong
 
 Exit codes:
-  0 all results are what their records claim (a source that has changed since is only told);
+  0 all results are what their records claim (a source that has changed is only told);
   4 a result is missing or is not what its record claims;
-  3 all results are, but some sources could not be coloured; or there is no archive, or a record is damaged;
-  130 stopped (Ctrl-C).";
+  3 all are, but some sources could not be coloured; or there is no archive, or a record
+    is damaged; 130 stopped (Ctrl-C).";
 
 /// Flags of `verify`.
 #[derive(Args)]
@@ -85,12 +86,13 @@ impl VerifyArgs {
         let Summary { wrong, failed, .. } = summary;
         if *wrong > 0 {
             let why = format!(
-                "{wrong} results are not what their records claim; remove them, then `batch` does these films anew"
+                "not every result is what its record claims ({wrong} are not); remove those, then `batch` does their films anew"
             );
             return Err(Error::output(shown(&self.output), why));
         }
         if *failed > 0 {
-            let why = format!("{failed} sources could not be coloured; see above why");
+            let why =
+                format!("not every source could be coloured ({failed} could not); see above why");
             return Err(Error::input(shown(&self.output), why));
         }
         Ok(())
