@@ -22,6 +22,7 @@
 //! | [`controls`] | please finish, stop at once, where is it now | `error` |
 //! | [`colorize`] | the stages | all of the above |
 //! | [`live`] | what a live run shows of itself: the preview page, its figures | `media`, `net`, `controls`, `stage` |
+//! | [`archive`] | what of many films is done, and who does what; child processes | `media`, `net`, `color`, `colorize`, `controls`, `stage` |
 //! | [`train`], [`eval`] | learning and measuring | `net`, `color`, `media` |
 //! | [`cli`] | flags, progress, words | everything; nothing uses it |
 //! | [`error`] | the one error type | nothing |

@@ -106,6 +106,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("media", &["error", "frame", "color"]),
     ("net", &["error", "frame", "color"]),
     (
+        "archive",
+        &[
+            "color", "colorize", "controls", "error", "frame", "media", "net", "stage",
+        ],
+    ),
+    (
         "live",
         &["controls", "error", "frame", "media", "net", "stage"],
     ),

@@ -201,7 +201,7 @@ impl Job {
     fn output_for(&self, film: &Film, source: &Source) -> Result<FileSink> {
         FileSink::create(
             film.output.as_os_str(),
-            &self.output(self.settings.threads),
+            &self.output(self.settings.encoder_threads()),
             source,
         )
     }
@@ -213,7 +213,7 @@ impl Job {
         Ok(Plan {
             segments,
             pin: self.pin.clone(),
-            threads: self.settings.threads,
+            threads: self.settings.encoder_threads(),
             whole: scan.refusal().map(Into::into),
         })
     }

@@ -11,6 +11,7 @@
 //! at all, one an item; whoever can write there can take part, and nobody is needed for it to go on.
 
 mod hand;
+mod heart;
 pub mod job;
 pub mod outlook;
 pub mod record;

@@ -106,6 +106,9 @@ pub struct Record {
     pub settings: String,
     /// What became of it.
     pub outcome: Outcome,
+    /// Whether a result of this archive has ever been given its name, so that what stands there may be replaced.
+    #[serde(default)]
+    pub published: bool,
     /// When it was written, in seconds since 1970.
     pub finished: u64,
     /// Who wrote it: host and process.

@@ -36,7 +36,7 @@ pub struct Settings {
     pub drop_unsupported: bool,
     /// Length of a segment in seconds.
     pub segment: f64,
-    /// Threads of a job; in a film of segments the encoder has the first worker's number of them.
+    /// Threads of a job.
     pub threads: usize,
 }
 
@@ -57,6 +57,11 @@ impl Settings {
         );
         let words = serde_json::to_vec(&decides).map_err(|e| Error::internal("archive", e))?;
         Ok(checkpoint::digest(&words))
+    }
+
+    /// Threads of the encoder, of which some always wait: as many as x264 takes by itself.
+    pub fn encoder_threads(&self) -> usize {
+        (3 * self.threads).div_ceil(2)
     }
 
     /// How a result is written, by an encoder of so many threads.

@@ -5,7 +5,7 @@
 //! films/KEY/plan.json    a film's segments                 the first to come is the one that counts
 //! films/KEY/00007.nut    a segment, and 00007.json with what there is to say of it
 //! claims/KEY[-00007]     who works on it                   made by one only, removed by who made it
-//! workers/ID             a worker's heart                  written to every few seconds
+//! workers/ID             a worker, and its heart           written to every few seconds
 //! sheets/ab/KEY.jpg      some pictures, before and after
 //! ```
 //!
@@ -21,19 +21,21 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
-use super::{FOLDER, record::Record, whole};
+use super::{
+    FOLDER,
+    heart::{BEAT, Worker},
+    record::Record,
+    whole,
+};
 use crate::{
     error::{Error, Result, io_sentence, shown},
     stage::Apart,
 };
-
-/// How often a worker's heart beats.
-const BEAT: Duration = Duration::from_secs(5);
 
 /// The shared folder, as one worker sees it.
 pub struct State {
@@ -47,17 +49,6 @@ pub struct State {
     /// The heart stops when this is raised.
     ended: Arc<AtomicBool>,
     heart: Option<Apart<()>>,
-}
-
-/// Who works.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Worker {
-    /// A name that no other worker has.
-    id: String,
-    /// The machine, one start of it, and one world of process numbers on it.
-    host: String,
-    /// The process there, and when it started, in the kernel's ticks.
-    process: (u32, u64),
 }
 
 /// The right to work on something, until it is dropped.
@@ -289,7 +280,7 @@ impl State {
 
     /// Whether a worker is alive; `None` where it is dead.
     fn judge(&self, worker: &Worker) -> Option<Held> {
-        if worker.host == self.me.host && started(worker.process.0) != Some(worker.process.1) {
+        if worker.host == self.me.host && worker.is_gone() {
             return None;
         }
         self.count(2);
@@ -310,12 +301,50 @@ impl State {
 
     /// How long nobody has written to a file, by the file server's clock.
     fn age(&self, path: &Path) -> Option<Duration> {
-        let now = beat(&self.heart_of(&self.me.id)).ok()?;
-        // Opened, for what a network's file system remembers of a file it only asks anew when that is opened.
+        let now = self.me.beat(&self.heart_of(&self.me.id)).ok()?;
+        // Opened: a network's file system asks for the present age of a file only then.
         let then = File::open(path)
             .and_then(|f| f.metadata()?.modified())
             .ok()?;
         Some(now.duration_since(then).unwrap_or_default())
+    }
+
+    /// Removes what dead workers have left behind: their hearts, their claims, and what they had half written.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn sweep(&self) -> Result<()> {
+        for path in self.listed("claims")? {
+            let holder = self.read::<Worker>(&path).unwrap_or(None);
+            if let Some(dead) = holder.filter(|holder| self.judge(holder).is_none()) {
+                self.take_from(&path, &dead)?;
+            }
+        }
+        let mut alive = Vec::new();
+        for path in self.listed("workers")? {
+            match self.read::<Worker>(&path).unwrap_or(None) {
+                Some(worker) if self.judge(&worker).is_none() => drop(fs::remove_file(&path)),
+                _ => alive.extend(path.file_name().map(|id| id.to_string_lossy().into_owned())),
+            }
+        }
+        for path in self
+            .listed("films")?
+            .into_iter()
+            .filter(|path| path.is_file())
+        {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if !alive.iter().any(|id| name.contains(id.as_str())) {
+                // Nobody will ask for it.
+                let _ = fs::remove_file(&path);
+            }
+        }
+        Ok(())
+    }
+
+    fn listed(&self, folder: &str) -> Result<Vec<PathBuf>> {
+        let folder = self.folder.join(folder);
+        let files = fs::read_dir(&folder).map_err(|e| refused(&folder, &e))?;
+        Ok(files.flatten().map(|file| file.path()).collect())
     }
 
     /// Takes a dead worker's claim out of the way. Of several who try, one succeeds; where it took another's fresh one
@@ -347,8 +376,8 @@ impl State {
 
     fn start_heart(&mut self) -> Result<()> {
         let path = self.heart_of(&self.me.id);
-        beat(&path).map_err(|e| refused(&path, &e))?;
-        let ended = self.ended.clone();
+        self.me.beat(&path).map_err(|e| refused(&path, &e))?;
+        let (me, ended) = (self.me.clone(), self.ended.clone());
         let body = move || {
             let mut since = Duration::ZERO;
             while !ended.load(Ordering::Relaxed) {
@@ -357,7 +386,7 @@ impl State {
                 if since >= BEAT {
                     since = Duration::ZERO;
                     // A server that is away for a while is no reason to end; if it stays away others take over.
-                    let _ = beat(&path);
+                    let _ = me.beat(&path);
                 }
             }
             let _ = fs::remove_file(&path);
@@ -419,51 +448,6 @@ impl Drop for Claim {
     }
 }
 
-impl Worker {
-    fn this() -> Self {
-        let text = |path: &str| {
-            fs::read_to_string(path)
-                .unwrap_or_default()
-                .trim()
-                .to_owned()
-        };
-        let name = text("/proc/sys/kernel/hostname");
-        let boot = text("/proc/sys/kernel/random/boot_id");
-        let world = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-        let process = std::process::id();
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-        let short: String = name.chars().map(plain).take(40).collect();
-        Self {
-            id: format!("{short}-{process}-{:x}", now.as_nanos()),
-            host: format!("{name} {boot} {}", world.display()),
-            process: (process, started(process).unwrap_or(0)),
-        }
-    }
-}
-
-/// When a process of this machine started, in the kernel's ticks; `None` where there is none.
-fn started(process: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name, in brackets, may hold anything; the 22nd field is the 20th behind it.
-    let behind = stat.rsplit_once(')')?.1;
-    let mut fields = behind.split_whitespace();
-    let state = fields.next()?;
-    (state != "Z").then(|| fields.nth(18)?.parse().ok())?
-}
-
-/// Writes to a worker's heart; when that was, by the file server.
-fn beat(path: &Path) -> std::io::Result<SystemTime> {
-    let mut file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .open(path)?;
-    file.write_all(b".")?;
-    file.sync_all()?;
-    file.metadata()?.modified()
-}
-
 fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec_pretty(value).map_err(|e| Error::internal("archive", e))
 }
@@ -475,6 +459,7 @@ fn refused(path: &Path, e: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::SystemTime;
 
     fn state(folder: &Path) -> State {
         State::open(folder, Duration::from_secs(60)).unwrap()
@@ -533,7 +518,7 @@ mod tests {
         fs::write(&claim.path, json(&elsewhere).unwrap()).unwrap();
         let heart = folder.path().join(FOLDER).join("workers/elsewhere-1");
         let beats = |seconds: u64| {
-            beat(&heart).unwrap();
+            elsewhere.beat(&heart).unwrap();
             let then = SystemTime::now() - Duration::from_secs(seconds);
             File::options()
                 .write(true)
@@ -548,6 +533,32 @@ mod tests {
         assert_eq!(other.claim("film").unwrap().err(), Some(Held::Silent));
         beats(61);
         assert!(other.claim("film").unwrap().is_ok());
+    }
+
+    #[test]
+    fn what_the_dead_have_left_is_swept_away_and_what_the_living_have_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (state(folder.path()), state(folder.path()));
+        let claim = one.claim("mine").unwrap().unwrap();
+        let kept = one.own("abcd", "film.mkv");
+        fs::write(&kept, "half").unwrap();
+        let dead = Worker {
+            id: "dead-1".into(),
+            process: (one.me.process.0, one.me.process.1 + 1),
+            ..one.me.clone()
+        };
+        dead.beat(&one.heart_of("dead-1")).unwrap();
+        let claims = folder.path().join(FOLDER).join("claims");
+        fs::write(claims.join("theirs"), json(&dead).unwrap()).unwrap();
+        let left = folder
+            .path()
+            .join(FOLDER)
+            .join("films/abcd-dead-1-film.mkv.part");
+        fs::write(&left, "half").unwrap();
+        other.sweep().unwrap();
+        assert!(other.holds(&claim) && kept.exists() && !left.exists());
+        assert_eq!(other.listed("claims").unwrap().len(), 1);
+        assert_eq!(other.listed("workers").unwrap().len(), 2);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use super::{
     FOLDER,
     record::{Digest, Done, Outcome, Record, hex, listed},
+    report,
 };
 use crate::{
     controls::{Controls, Progress},
@@ -428,7 +429,8 @@ fn strays(output: &Path, records: &[Record]) -> Result<Vec<String>> {
         Outcome::Done(done) => Some(output.join(&done.output)),
         _ => None,
     });
-    let claimed: HashSet<PathBuf> = claimed.collect();
+    let reports = [report::PAGE, report::JSON].map(|name| output.join(name));
+    let claimed: HashSet<PathBuf> = claimed.chain(reports).collect();
     let (mut strays, mut folders) = (Vec::new(), vec![output.to_owned()]);
     while let Some(folder) = folders.pop() {
         for path in listed(&folder)? {

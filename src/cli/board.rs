@@ -18,9 +18,8 @@ pub struct Board {
     ui: Ui,
     drawn: Option<Drawn>,
     since: Instant,
-    /// When the whole was last told, and how many bytes were done before this run did any.
+    /// When the whole was last told.
     told: Instant,
-    before: Option<u64>,
     /// What each job does, when it began, and how far it is.
     jobs: Vec<Option<(String, Instant, u64, u64)>>,
 }
@@ -39,7 +38,6 @@ impl Board {
             drawn: ui.draws().then(|| Drawn::new(jobs)),
             since: Instant::now(),
             told: Instant::now(),
-            before: None,
             jobs: vec![None; jobs],
         }
     }
@@ -96,8 +94,7 @@ impl Board {
     }
 
     fn tick(&mut self, tally: &Tally) {
-        let before = *self.before.get_or_insert(tally.bytes_done);
-        let line = self.line(tally, before);
+        let line = self.line(tally);
         match &self.drawn {
             Some(drawn) => {
                 drawn.whole.set_length(tally.bytes);
@@ -113,7 +110,7 @@ impl Board {
     }
 
     /// "3 of 20 films, 1 skipped, about 2 hours left".
-    fn line(&self, tally: &Tally, before: u64) -> String {
+    fn line(&self, tally: &Tally) -> String {
         let over = tally.done + tally.before + tally.skipped + tally.failed;
         let mut line = format!("{over} of {} films", tally.items);
         for (count, what) in [
@@ -125,7 +122,7 @@ impl Board {
                 line += &format!(", {count} {what}");
             }
         }
-        let done = tally.bytes_done.saturating_sub(before) as f64;
+        let done = tally.bytes_done.saturating_sub(tally.bytes_before) as f64;
         let left = tally.bytes.saturating_sub(tally.bytes_done) as f64;
         if done > 0. {
             let seconds = self.since.elapsed().as_secs_f64() * left / done;
