@@ -6,6 +6,7 @@ use std::{
     os::unix::process::{CommandExt, ExitStatusExt},
     path::Path,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -21,6 +22,9 @@ use crate::{
 
 /// What comes of a hand: of which one, and what it tells; `None`: it has ended.
 pub type Letter = ((usize, u64), Option<Told>);
+
+/// How long a process may take to end after its last word.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A job's process.
 pub struct Hand {
@@ -93,6 +97,14 @@ impl Hand {
 
     /// Why it has ended.
     pub fn cause(&mut self) -> String {
+        // One that tells what nobody understands would wait for ever.
+        let alive = self.child.try_wait().is_ok_and(|status| status.is_none());
+        if alive && self.ended.is_none() {
+            std::thread::sleep(LINGER);
+            if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+                self.end("its process tells what nobody understands");
+            }
+        }
         let status = self.child.wait();
         match (self.ended.take(), status) {
             (Some(why), _) => why,

@@ -4,13 +4,13 @@ use std::{
     fs::{self, OpenOptions},
     io::Write,
     path::Path,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use serde::{Deserialize, Serialize};
 
-/// How often a worker's heart beats.
-pub(super) const BEAT: Duration = Duration::from_secs(5);
+/// How many times a worker's heart beats in the time after which it is believed dead.
+pub(super) const BEATS: u32 = 12;
 
 /// Who works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -28,7 +28,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     FOLDER,
-    heart::{BEAT, Worker},
+    heart::{BEATS, Worker},
     record::Record,
     whole,
 };
@@ -289,7 +289,7 @@ impl State {
             worker.id == self.me.id,
         ) {
             (_, true) => Some(Held::Alive),
-            (Some(age), _) if age < 3 * BEAT => Some(Held::Alive),
+            (Some(age), _) if age < 3 * self.lease / BEATS => Some(Held::Alive),
             (Some(age), _) if age < self.lease => Some(Held::Silent),
             _ => None,
         }
@@ -377,13 +377,13 @@ impl State {
     fn start_heart(&mut self) -> Result<()> {
         let path = self.heart_of(&self.me.id);
         self.me.beat(&path).map_err(|e| refused(&path, &e))?;
-        let (me, ended) = (self.me.clone(), self.ended.clone());
+        let (me, ended, every) = (self.me.clone(), self.ended.clone(), self.lease / BEATS);
         let body = move || {
             let mut since = Duration::ZERO;
             while !ended.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(50));
                 since += Duration::from_millis(50);
-                if since >= BEAT {
+                if since >= every {
                     since = Duration::ZERO;
                     // A server that is away for a while is no reason to end; if it stays away others take over.
                     let _ = me.beat(&path);
@@ -414,9 +414,8 @@ impl State {
     fn write(&self, path: &Path, value: &impl Serialize) -> Result<()> {
         self.count(2);
         let bytes = json(value)?;
-        let mut through = path.as_os_str().to_owned();
-        through.push(format!(".{}", self.me.id));
-        let through = PathBuf::from(through);
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let through = self.own(&name, "state");
         let written = whole::write(path, &through, &bytes);
         let written = match (written, path.parent()) {
             (Err(e), Some(folder)) if e.kind() == ErrorKind::NotFound => {

@@ -371,6 +371,10 @@ impl<'a> Worker<'a> {
                 Ok(!self.queue.is_empty())
             }
             Pick::Over(over) => {
+                if let Over::Failed(why) = &over {
+                    let said = format!("{}: {why}", self.items[item].source);
+                    (self.tell)(Event::Said(&said));
+                }
                 self.over(item, over);
                 Ok(true)
             }

@@ -314,18 +314,23 @@ impl BatchArgs {
             }
         }
         ui.say(format_args!("{words}; see {}", shown(page)));
-        if let Some(why) = &summary.stopped {
-            return match summary.waiting.is_empty() {
-                true => Ok(()),
-                false => Err(Error::Unfinished(format!(
-                    "{why}: {} films are left; the same command goes on",
-                    summary.waiting.len()
-                ))),
-            };
+        if let Some(why) = summary
+            .stopped
+            .as_ref()
+            .filter(|_| !summary.waiting.is_empty())
+        {
+            return Err(Error::Unfinished(format!(
+                "{why}: {} films are left; the same command goes on",
+                summary.waiting.len()
+            )));
         }
-        match &summary.failure {
+        let failed = summary.failure.iter();
+        let failed = failed.map(|(code, source, why)| failure(*code, source, why));
+        let refused = found.refused.iter();
+        let refused = refused.map(|refused| Error::input(&refused.source, &refused.why));
+        match failed.chain(refused).next() {
             None => Ok(()),
-            Some((code, source, why)) => Err(Error::Several(Box::new(failure(*code, source, why)))),
+            Some(first) => Err(Error::Several(Box::new(first))),
         }
     }
 }

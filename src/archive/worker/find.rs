@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{Event, Over, PLAN, Pick, Unit, Worker, Written, marker};
+use super::{Over, PLAN, Pick, Unit, Worker, Written, marker};
 use crate::{
     archive::{
         job,
@@ -107,8 +107,7 @@ impl Worker<'_> {
                 why: why.clone(),
                 attempts: 1,
             };
-            self.set_outcome(at, &digest, outcome.clone())?;
-            (self.tell)(Event::Over(&item.source, &outcome));
+            self.set_outcome(at, &digest, outcome)?;
             return Ok(Pick::Over(Over::Failed(why)));
         }
         if record.is_some_and(|r| r.outcome == Outcome::Split) {

@@ -27,7 +27,8 @@ impl Worker<'_> {
             let hand = self.slots[at].hand.take();
             let cause = hand.map(|mut hand| hand.cause()).unwrap_or_default();
             return match self.finished(at) {
-                Some(work) => self.failed(work, (3, cause)),
+                Some(work) if self.may_keep(&work) => self.failed(work, (3, cause)),
+                Some(_) => Ok(()),
                 None => Ok(()),
             };
         };
@@ -58,6 +59,9 @@ impl Worker<'_> {
 
     /// Writes down what came of a piece of work.
     pub(super) fn settle(&mut self, work: Work, told: Told) -> Result<()> {
+        if !self.may_keep(&work) {
+            return Ok(());
+        }
         match (told, work.unit) {
             (Told::Done(piece), Unit::Segment(number)) => self.keep_segment(work, number, &piece),
             (Told::Done(piece), _) => self.publish(work, piece),
@@ -96,9 +100,6 @@ impl Worker<'_> {
     }
 
     pub(super) fn keep_segment(&mut self, work: Work, number: usize, piece: &Piece) -> Result<()> {
-        if !self.may_keep(&work) {
-            return Ok(());
-        }
         let key = key(&self.items[work.item].source);
         let path = self.state.film(&key).join(format!("{number:05}.nut"));
         self.state.rename(&work.film.output, &path)?;
@@ -130,9 +131,6 @@ impl Worker<'_> {
 
     /// A film is whole: it gets its name, and its record says so before and after.
     pub(super) fn publish(&mut self, work: Work, piece: Piece) -> Result<()> {
-        if !self.may_keep(&work) {
-            return Ok(());
-        }
         let item = &self.items[work.item];
         if Digest::of(&item.path).ok().as_ref() != Some(&work.digest) {
             let why = "the source was changed while it was coloured: it is begun anew";
@@ -147,7 +145,11 @@ impl Worker<'_> {
         if let Some(folder) = target.parent() {
             fs::create_dir_all(folder).map_err(refused)?;
         }
-        fs::rename(&work.film.output, &target).map_err(refused)?;
+        let renamed = fs::rename(&work.film.output, &target);
+        // Whoever took this worker for dead may have done it in its place.
+        if renamed.is_err() && !self.is_published(&key, &done, &target) {
+            renamed.map_err(refused)?;
+        }
         whole::sync_folder(&target);
         let outcome = Outcome::Done(done);
         self.set_outcome(work.item, &work.digest, outcome.clone())?;
