@@ -20,10 +20,11 @@ use std::{
 };
 
 use autochrome::{
+    archive::record::{Outcome, Record},
     net::{ARCHS, DeviceChoice},
     train::{self, Job, config},
 };
-use common::{live::*, *};
+use common::{archive::*, live::*, *};
 use image::{Rgb, RgbImage};
 
 /// Highest resident memory of a run in MiB, by the kernel's own mark.
@@ -407,4 +408,54 @@ fn a_stream_that_comes_and_goes_all_day() {
     assert!(late.0 < early.0 * 1.05, "memory: {rounds:?}");
     assert!(late.1 <= early.1, "threads: {rounds:?}");
     assert!(longest < 2., "the source was back after {longest} s");
+}
+
+/// Fifty times the power goes, at any moment, over real films and over odd and broken ones: what comes of it is what an
+/// undisturbed run makes.
+#[test]
+#[ignore = "a soak: many minutes"]
+fn fifty_kills_change_nothing() {
+    const KILLS: usize = 50;
+    let (Some(clips), Some(odd)) = (shared("clips"), shared("odd")) else {
+        return;
+    };
+    let archive = Archive::new();
+    for (folder, name) in [(clips, "clips"), (odd, "odd")] {
+        fs::create_dir(archive.path("films").join(name)).expect("a folder");
+        for entry in fs::read_dir(folder).expect("films").flatten() {
+            let copy = archive.path("films").join(name).join(entry.file_name());
+            fs::copy(entry.path(), copy).expect("a copy");
+        }
+    }
+    let args = "--include *.* --keep-color never --drop-unsupported --segment 3 --jobs 2 --threads 1 --preset veryfast";
+    let whole = archive.batch("whole", args);
+    assert_eq!(whole.code, 3, "{}", whole.stderr);
+    let outcomes = |out: &str| -> Vec<String> {
+        let record = |record: Record| match record.outcome {
+            Outcome::Failed { why, .. } => format!("{}: {why}", record.source),
+            Outcome::Done(done) => format!("{}: {} frames", record.source, done.frames),
+            outcome => panic!("{}: {outcome:?}", record.source),
+        };
+        let folder = archive.path(out).to_string_lossy().into_owned();
+        let all = archive.records(out).into_iter().map(record);
+        all.map(|line| line.replace(&folder, "OUT")).collect()
+    };
+    let (mut dice, mut kills, mut round) = (Dice(3), 0, 0);
+    while kills < KILLS {
+        let out = format!("killed-{round}");
+        let since = Instant::now();
+        let (killed, last) = killed_again_and_again(|| archive.start(&out, args), &mut dice, 6000);
+        println!(
+            "{killed} kills in {:.0} s: {}",
+            since.elapsed().as_secs_f64(),
+            last.stderr
+        );
+        assert_eq!(last.code, 3, "{}", last.stderr);
+        (kills, round) = (kills + killed, round + 1);
+        archive.is_tidy(&out);
+        assert_eq!(outcomes(&out), outcomes("whole"));
+        same(&archive.path("whole"), &archive.path(&out));
+    }
+    let verified = run(autochrome(["verify"]).arg(archive.path("killed-0")));
+    assert!(verified.stderr.contains("0 wrong"), "{}", verified.stderr);
 }

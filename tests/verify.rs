@@ -56,6 +56,7 @@ impl Archive {
             digest: Digest::of(&film).expect("the source's digest"),
             settings: String::new(),
             outcome: Outcome::Done(done.clone()),
+            published: true,
             finished: 1_700_000_000,
             worker: "here 1".into(),
         };

@@ -2,6 +2,7 @@
 //! at what came out.
 #![allow(dead_code)] // each test binary uses a part
 
+pub mod archive;
 pub mod live;
 
 use std::{

@@ -125,6 +125,7 @@ fn record(source: &str) -> Record {
         outcome: Outcome::Skipped {
             why: "in colour".into(),
         },
+        published: false,
         finished: 0,
         worker: "host 1".into(),
     }

@@ -19,6 +19,7 @@ fn record(source: &str, outcome: Outcome) -> Record {
         },
         settings: "cd".into(),
         outcome,
+        published: true,
         finished: 951_827_696,
         worker: "desk:42".into(),
     }

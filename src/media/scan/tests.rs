@@ -56,7 +56,7 @@ fn parts_are_what_they_are_in_the_whole_film() {
             true,
         ),
         ("mpeg2.ts", "-c:v mpeg2video -g 12 -bf 2 -q:v 4", true),
-        ("mpeg2.mpg", "-c:v mpeg2video -g 12 -bf 2 -q:v 4", true),
+        ("mpeg2.mpg", "-c:v mpeg2video -g 12 -bf 2 -q:v 4", false),
         (
             "hevc.mp4",
             "-c:v libx265 -x265-params log-level=none:keyint=25:open-gop=1",
