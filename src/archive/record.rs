@@ -4,6 +4,7 @@
 mod tests;
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io::{self, ErrorKind},
     os::unix::fs::{FileExt, MetadataExt},
@@ -184,6 +185,14 @@ impl Record {
 /// # Errors
 /// [`Error::Input`]: there is no archive, a folder of it cannot be read, or a record is damaged.
 pub fn records(output: &Path) -> Result<Vec<Record>> {
+    records_with(output, Vec::new())
+}
+
+/// The same, where some are known and need not be read.
+///
+/// # Errors
+/// As for [`records`].
+pub fn records_with(output: &Path, known: Vec<Record>) -> Result<Vec<Record>> {
     let items = output.join(FOLDER).join(ITEMS);
     if !items.is_dir() {
         let why = format!(
@@ -191,11 +200,15 @@ pub fn records(output: &Path) -> Result<Vec<Record>> {
         );
         return Err(Error::input(shown(output), why));
     }
-    let mut records = Vec::new();
+    let mut records = known;
+    let known: HashSet<String> = records.iter().map(|r| key(&r.source)).collect();
     for folder in listed(&items)?.iter().filter(|path| path.is_dir()) {
-        // A record that is being written has another ending.
-        let whole = |path: &PathBuf| path.extension().is_some_and(|end| end == "json");
-        for file in listed(folder)?.into_iter().filter(whole) {
+        let fresh = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.strip_suffix(".json")
+                .is_some_and(|key| !known.contains(key))
+        };
+        for file in listed(folder)?.into_iter().filter(fresh) {
             records.push(read(output, &file)?);
         }
     }

@@ -56,6 +56,8 @@ pub struct State {
 pub struct Claim {
     path: PathBuf,
     id: String,
+    /// It was just seen to be this worker's still.
+    sure: bool,
 }
 
 /// Who holds what one wants.
@@ -263,7 +265,8 @@ impl State {
     }
 
     fn make(&self, path: &Path) -> Result<Option<Claim>> {
-        self.count(1);
+        // And it is removed.
+        self.count(2);
         let made = OpenOptions::new().write(true).create_new(true).open(path);
         let mut file = match made {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(None),
@@ -272,6 +275,7 @@ impl State {
         let claim = Claim {
             path: path.to_owned(),
             id: self.me.id.clone(),
+            sure: false,
         };
         let words = json(&self.me)?;
         file.write_all(&words).map_err(|e| refused(path, &e))?;
@@ -367,9 +371,10 @@ impl State {
     }
 
     /// Whether a claim is still this worker's: one that was paused for long may have lost it.
-    pub fn holds(&self, claim: &Claim) -> bool {
+    pub fn holds(&self, claim: &mut Claim) -> bool {
         let holder = self.read::<Worker>(&claim.path);
-        holder.is_ok_and(|holder| holder.is_some_and(|h| h.id == claim.id))
+        claim.sure = holder.is_ok_and(|holder| holder.is_some_and(|h| h.id == claim.id));
+        claim.sure
     }
 
     // -- the heart --
@@ -436,11 +441,12 @@ impl Drop for State {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mine = fs::read(&self.path).is_ok_and(|text| {
+        if !self.sure {
+            let text = fs::read(&self.path).unwrap_or_default();
             let holder = serde_json::from_slice::<Worker>(&text);
-            holder.is_ok_and(|holder| holder.id == self.id)
-        });
-        if mine {
+            self.sure = holder.is_ok_and(|holder| holder.id == self.id);
+        }
+        if self.sure {
             // One that stays is found to be a dead worker's.
             let _ = fs::remove_file(&self.path);
         }
@@ -488,12 +494,12 @@ mod tests {
     fn a_dead_processs_claim_is_taken_over_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let (one, other) = (state(folder.path()), state(folder.path()));
-        let claim = one.claim("film").unwrap().unwrap();
+        let mut claim = one.claim("film").unwrap().unwrap();
         let mut dead = one.me.clone();
         dead.process.1 += 1;
         fs::write(&claim.path, json(&dead).unwrap()).unwrap();
-        let taken = other.claim("film").unwrap().unwrap();
-        assert!(other.holds(&taken) && !one.holds(&claim));
+        let mut taken = other.claim("film").unwrap().unwrap();
+        assert!(other.holds(&mut taken) && !one.holds(&mut claim));
         drop(claim);
         assert!(other.holds(&taken), "who has lost it does not remove it");
         assert_eq!(
@@ -538,7 +544,7 @@ mod tests {
     fn what_the_dead_have_left_is_swept_away_and_what_the_living_have_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let (one, other) = (state(folder.path()), state(folder.path()));
-        let claim = one.claim("mine").unwrap().unwrap();
+        let mut claim = one.claim("mine").unwrap().unwrap();
         let kept = one.own("abcd", "film.mkv");
         fs::write(&kept, "half").unwrap();
         let dead = Worker {
@@ -555,7 +561,7 @@ mod tests {
             .join("films/abcd-dead-1-film.mkv.part");
         fs::write(&left, "half").unwrap();
         other.sweep().unwrap();
-        assert!(other.holds(&claim) && kept.exists() && !left.exists());
+        assert!(one.holds(&mut claim) && kept.exists() && !left.exists());
         assert_eq!(other.listed("claims").unwrap().len(), 1);
         assert_eq!(other.listed("workers").unwrap().len(), 2);
     }

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     hand::{Hand, Letter},
-    record::{Digest, Outcome},
+    record::{Digest, Outcome, Record},
     room,
     settings::Settings,
     shard::Shard,
@@ -121,6 +121,8 @@ pub struct Summary {
     pub waiting: Vec<String>,
     /// The first failure's exit code, what it was of, and why.
     pub failure: Option<(u8, String, String)>,
+    /// What became of the items that were looked at.
+    pub records: Vec<Record>,
     /// It was asked to stop, or had to: work is left.
     pub stopped: Option<String>,
 }
@@ -215,10 +217,10 @@ struct Worker<'a> {
     tally: Tally,
     /// Items that are over, and items that are not for this worker.
     over: HashSet<usize>,
+    /// The last that is known of every item's record.
+    records: HashMap<usize, Record>,
     /// Items that were worked on here.
     begun: HashSet<usize>,
-    /// Items under whose name a result of this archive stands.
-    published: HashSet<usize>,
     refused: HashSet<usize>,
     failure: Option<(u8, String, String)>,
     stopping: Option<(Instant, String)>,
@@ -257,8 +259,8 @@ impl<'a> Worker<'a> {
                 ..Tally::default()
             },
             over: HashSet::new(),
+            records: HashMap::new(),
             begun: HashSet::new(),
-            published: HashSet::new(),
             refused: HashSet::new(),
             failure: None,
             stopping: None,
@@ -405,6 +407,7 @@ impl<'a> Worker<'a> {
             model: std::mem::take(&mut self.model),
             waiting,
             failure: self.failure.take(),
+            records: self.records.into_values().collect(),
             stopped: self.stopping.take().map(|(_, why)| why),
         }
     }

@@ -1,6 +1,7 @@
 //! `autochrome batch`: flags -> options of a worker on an archive.
 
 use std::{
+    cell::Cell,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -43,6 +44,8 @@ Examples:
 Stop it as you like: Ctrl-C, a power cut, kill -9. The same command goes on; what is done is not done again. The same
 command on another machine that shares both folders helps. Afterwards: colored/report.html, and autochrome verify colored/.";
 
+/// Bytes of pictures in a report: browsers take no page of any size.
+const SHEETS: usize = 100 << 20;
 /// Memory that one job takes at least, in bytes.
 const LEAST: u64 = 256 << 20;
 
@@ -161,8 +164,8 @@ impl BatchArgs {
             board.show(event)
         });
         board.done();
-        let summary = summary?;
-        let page = self.report(&options, &state, &summary)?;
+        let mut summary = summary?;
+        let page = self.report(&options, &state, &mut summary)?;
         ui.detail(format_args!(
             "{} operations on the state",
             state.operations()
@@ -282,7 +285,7 @@ impl BatchArgs {
         ))
     }
 
-    fn report(&self, options: &Options, state: &State, summary: &Summary) -> Result<PathBuf> {
+    fn report(&self, options: &Options, state: &State, summary: &mut Summary) -> Result<PathBuf> {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let facts = Facts {
             archive: shown(&self.archive),
@@ -292,9 +295,13 @@ impl BatchArgs {
             written: now.as_secs(),
             version: env!("CARGO_PKG_VERSION").into(),
         };
-        let records = record::records(&options.output)?;
-        let sheet =
-            |record: &record::Record| std::fs::read(state.sheet(&record::key(&record.source))).ok();
+        let records = record::records_with(&options.output, std::mem::take(&mut summary.records))?;
+        let room = Cell::new(SHEETS);
+        let sheet = |record: &record::Record| {
+            let sheet = std::fs::read(state.sheet(&record::key(&record.source))).ok()?;
+            room.set(room.get().checked_sub(sheet.len())?);
+            Some(sheet)
+        };
         report::publish(&options.output, &facts, &records, &sheet)
     }
 

@@ -1,10 +1,11 @@
-//! `cargo bench --bench archive -- [segments] [plan] [again] [jobs] [ROUNDS] [brief] [film=SECONDS]`: what `batch` costs
-//! beside the work itself; all parts where none is named.
+//! `cargo bench --bench archive -- [segments] [plan] [again] [jobs] [ROUNDS] [brief] [film=SECONDS]`: what `batch`
+//! costs beside the work itself; all parts where none is named.
 //!
 //! Two things that are compared take turns. Prints medians, ratios and what is asked of them, and asserts nothing but
-//! that the programs did what they were to do. `brief` is for trying it: few and short films. `film=480` measures segments
-//! of the default length, of two minutes, themselves, in a quarter of an hour a round. Films are drawn from samples/ once
-//! and kept in the temporary folder. Peak memory is the kernel's own high-water mark of the worker, without its jobs.
+//! that the programs did what they were to do. `brief` is for trying it: few and short films. `film=480` is the length
+//! that is coloured in segments of two minutes, the default, in a quarter of an hour a round. Films are drawn from
+//! samples/ once and kept in the temporary folder. Peak memory is the kernel's own high-water mark of the worker,
+//! without its jobs.
 
 use std::{
     fs::{self, File},
@@ -168,8 +169,8 @@ fn in_segments(bench: &Bench, film: &Path, length: u32) -> (f64, f64, usize) {
     (run.seconds, done.bytes as f64, done.segments)
 }
 
-/// What segments of a length cost. The shares hold for segments of that length; of what they come to at two minutes they
-/// are the most, if all costs grow with the film, and the costs of a segment the least, if none does.
+/// What segments of a length cost beside no segments. At two minutes it is less: as little as the second line says if
+/// every segment costs the same, whatever its length.
 fn tell_segments(length: u32, plain: &[(f64, f64)], runs: &[(f64, f64, usize)], film: f64) {
     let count = runs[0].2;
     let of_rounds = |figure: &dyn Fn((f64, f64), (f64, f64)) -> f64| {

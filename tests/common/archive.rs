@@ -5,9 +5,13 @@ use super::*;
 use autochrome::archive::record::{Done, Outcome, Record, key, records};
 use std::{cell::Cell, fs::File, os::unix::process::ExitStatusExt};
 
-/// Everything but the pictures of a film of the tests: a sound, subtitles, two chapters.
-pub const BESIDE: &str = "-f lavfi -i sine=r=48000 -i lines.srt -i chapters.txt -map 0:v -map 1:a -map 2:s \
-    -map_chapters 3 -shortest -c:a aac -c:s srt -metadata:s:a language=eng";
+/// `ffmpeg`'s inputs and options for everything but the pictures of a film: a sound, subtitles, two chapters.
+pub fn beside(seconds: u32, subtitles: &str) -> String {
+    format!(
+        "-f lavfi -i sine=r=48000:d={seconds} -i lines.srt -i chapters.txt -map 0:v -map 1:a -map 2:s -map_chapters 3 \
+         -c:a aac -c:s {subtitles} -metadata:s:a language=eng"
+    )
+}
 
 /// Films in `films`, in a laboratory of their own, and as many output folders as a test wants.
 pub struct Archive {

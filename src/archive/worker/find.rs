@@ -21,9 +21,8 @@ impl Worker<'_> {
         };
         let key = key(&item.source);
         let record = self.state.record(&key)?;
-        if record.as_ref().is_some_and(|record| record.published) {
-            self.published.insert(at);
-        }
+        self.records
+            .extend(record.clone().map(|record| (at, record)));
         if let Some(pick) = self.judge(at, &digest, record.as_ref())? {
             return Ok(pick);
         }

@@ -27,8 +27,10 @@ impl Worker<'_> {
             let hand = self.slots[at].hand.take();
             let cause = hand.map(|mut hand| hand.cause()).unwrap_or_default();
             return match self.finished(at) {
-                Some(work) if self.may_keep(&work) => self.failed(work, (3, cause)),
-                Some(_) => Ok(()),
+                Some(mut work) => match self.may_keep(&mut work) {
+                    true => self.failed(work, (3, cause)),
+                    false => Ok(()),
+                },
                 None => Ok(()),
             };
         };
@@ -58,8 +60,8 @@ impl Worker<'_> {
     }
 
     /// Writes down what came of a piece of work.
-    pub(super) fn settle(&mut self, work: Work, told: Told) -> Result<()> {
-        if !self.may_keep(&work) {
+    pub(super) fn settle(&mut self, mut work: Work, told: Told) -> Result<()> {
+        if !self.may_keep(&mut work) {
             return Ok(());
         }
         match (told, work.unit) {
@@ -85,8 +87,8 @@ impl Worker<'_> {
     }
 
     /// Whether work may still be given its name: who was paused for long may have lost the right to it.
-    pub(super) fn may_keep(&mut self, work: &Work) -> bool {
-        let held = self.state.holds(&work.claim);
+    pub(super) fn may_keep(&mut self, work: &mut Work) -> bool {
+        let held = self.state.holds(&mut work.claim);
         if !held {
             let said = format!(
                 "{}: another worker has taken it over",
@@ -250,7 +252,7 @@ impl Worker<'_> {
             root: self.options.root.display().to_string(),
             digest: digest.clone(),
             settings: self.settings.clone(),
-            published: self.published.contains(&at)
+            published: self.records.get(&at).is_some_and(|record| record.published)
                 || matches!(outcome, Outcome::Publishing(_) | Outcome::Done(_)),
             outcome,
             finished: now.as_secs(),
