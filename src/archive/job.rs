@@ -404,10 +404,6 @@ fn look(input: &str) -> Result<Looked> {
 }
 
 fn sheet(film: &Film, source: &Source) -> Result<Box<dyn Sink>> {
-    if let Some(folder) = film.sheet.parent() {
-        let made = std::fs::create_dir_all(folder);
-        made.map_err(|e| Error::output(shown(folder), io_sentence(&e)))?;
-    }
     let video = &source.info().video;
     let sheet = PreviewSink::create(&film.sheet, video, video.frames, true)?;
     Ok(Box::new(sheet.of(SHEET.1, SHEET.0)))

@@ -42,7 +42,12 @@ Examples:
   autochrome batch archive/ -o colored/ --shard auto    one of many workers, as a cluster starts them
 
 Stop it as you like: Ctrl-C, a power cut, kill -9. The same command goes on; what is done is not done again. The same
-command on another machine that shares both folders helps. Afterwards: colored/report.html, and autochrome verify colored/.";
+command on another machine that shares both folders helps. Afterwards: colored/report.html, and autochrome verify colored/.
+
+Exit codes:
+  0 nothing is left to do for this worker; 75 it was stopped, or the disk is full: run it again;
+  else the first failure's: 3 a film cannot be read, or its job crashed, got stuck or took too much memory; 4 a result
+  cannot be written. What failed is in the report, and --retry-failed tries it again.";
 
 /// Bytes of pictures in a report: browsers take no page of any size.
 const SHEETS: usize = 100 << 20;

@@ -55,7 +55,7 @@ impl Worker<'_> {
             input: item.path.display().to_string(),
             output,
             name: name.display().to_string(),
-            sheet: self.state.sheet(&key),
+            sheet: self.state.own(&key, "sheet.jpg"),
         };
         let plan = || self.plans.get(&at).cloned().map(Box::new);
         let (task, told) = match (unit, plan()) {

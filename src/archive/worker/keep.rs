@@ -64,6 +64,9 @@ impl Worker<'_> {
         if !self.may_keep(&mut work) {
             return Ok(());
         }
+        if let Told::Done(_) = told {
+            self.keep_sheet(&work);
+        }
         match (told, work.unit) {
             (Told::Done(piece), Unit::Segment(number)) => self.keep_segment(work, number, &piece),
             (Told::Done(piece), _) => self.publish(work, piece),
@@ -99,6 +102,15 @@ impl Worker<'_> {
             self.later.push((Instant::now() + LATER, work.item));
         }
         held
+    }
+
+    /// Some pictures of the film, if this piece of it has drawn them. A report does without them where they are not.
+    fn keep_sheet(&self, work: &Work) {
+        let sheet = self.state.sheet(&key(&self.items[work.item].source));
+        if work.film.sheet.exists() {
+            let _ = sheet.parent().map(fs::create_dir_all);
+            let _ = fs::rename(&work.film.sheet, sheet);
+        }
     }
 
     pub(super) fn keep_segment(&mut self, work: Work, number: usize, piece: &Piece) -> Result<()> {
@@ -237,9 +249,10 @@ impl Worker<'_> {
 
     /// Removes what is left of a piece of work that came to nothing.
     pub(super) fn clean(&self, work: &Work) {
-        let mut part = work.film.output.clone().into_os_string();
-        part.push(".part");
-        for path in [PathBuf::from(part), work.film.output.clone()] {
+        for path in [&work.film.output, &work.film.sheet] {
+            let mut part = path.clone().into_os_string();
+            part.push(".part");
+            let _ = fs::remove_file(PathBuf::from(part));
             let _ = fs::remove_file(path);
         }
     }
