@@ -501,7 +501,10 @@ mod tests {
         let mut taken = other.claim("film").unwrap().unwrap();
         assert!(other.holds(&mut taken) && !one.holds(&mut claim));
         drop(claim);
-        assert!(other.holds(&taken), "who has lost it does not remove it");
+        assert!(
+            other.holds(&mut taken),
+            "who has lost it does not remove it"
+        );
         assert_eq!(
             fs::read_dir(folder.path().join(FOLDER).join("claims"))
                 .unwrap()
