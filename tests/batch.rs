@@ -247,14 +247,14 @@ fn a_film_of_segments_is_what_colorize_makes_of_it() {
         assert_eq!(found.others, expected.others, "{source}");
         assert_eq!(found.chapters, expected.chapters, "{source}");
         let stamps = stamps(&result);
+        let decoded: Vec<i64> = stamps.iter().filter_map(|(_, dts)| *dts).collect();
         assert!(
-            stamps.windows(2).all(|two| two[0].1 < two[1].1),
+            decoded.windows(2).all(|two| two[0] < two[1]),
             "{source}: {stamps:?}"
         );
-        assert!(
-            stamps.iter().all(|(pts, dts)| dts <= pts),
-            "{source}: {stamps:?}"
-        );
+        assert!(decoded.len() + 3 >= stamps.len(), "{source}: {stamps:?}");
+        let early = |(pts, dts): &(i64, Option<i64>)| dts.is_none_or(|dts| dts <= *pts);
+        assert!(stamps.iter().all(early), "{source}: {stamps:?}");
         let done = archive.done("out", source);
         println!(
             "{source}: {} frames in {} segments",
@@ -307,7 +307,7 @@ fn a_worker_that_is_killed_at_any_moment_loses_no_more_than_a_segment() {
     const KILLS: usize = 12;
     let archive = Archive::new();
     reels(&archive);
-    let args = "--segment 2 --threads 1 --jobs 2";
+    let args = &format!("--segment 2 --jobs 2 {EXACT}");
     archive.batch("whole", args).ok();
     let (mut dice, mut kills, mut round) = (Dice(7), 0, 0);
     while kills < KILLS {
@@ -326,7 +326,7 @@ fn a_worker_that_is_killed_at_any_moment_loses_no_more_than_a_segment() {
 fn who_is_taken_for_dead_does_nothing_twice() {
     let archive = Archive::new();
     reels(&archive);
-    archive.batch("whole", "--segment 2 --threads 1").ok();
+    archive.batch("whole", &format!("--segment 2 {EXACT}")).ok();
     for (round, (with_jobs, source)) in [
         (true, "vfr.mkv"),
         (false, "vfr.mkv"),
@@ -342,7 +342,7 @@ fn who_is_taken_for_dead_does_nothing_twice() {
             .iter()
             .position(|name| *name == source)
             .expect("a reel");
-        let args = format!("--segment 2 --threads 1 --lease 1 --shard {shard}/4");
+        let args = format!("--segment 2 {EXACT} --lease 1 --shard {shard}/4");
         let mut paused = archive.start(&out, &args);
         match round % 2 {
             0 => paused.until("a claim", || archive.is_claimed(&out, source)),
@@ -386,7 +386,7 @@ fn many_workers_do_an_archive_together() {
         let film = archive.path(&format!("films/copy-{copy}.mkv"));
         fs::copy(archive.path("films/vfr.mkv"), film).expect("a copy");
     }
-    let args = "--segment 2 --threads 1 --lease 1";
+    let args = &format!("--segment 2 {EXACT} --lease 1");
     archive.batch("whole", args).ok();
     let mut dice = Dice(11);
     for count in [2, 4] {

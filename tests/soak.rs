@@ -427,7 +427,10 @@ fn fifty_kills_change_nothing() {
             fs::copy(entry.path(), copy).expect("a copy");
         }
     }
-    let args = "--include *.* --keep-color never --drop-unsupported --segment 3 --jobs 2 --threads 1 --preset veryfast";
+    // libx264 gives the same twice without its macroblock tree, which this preset leaves out.
+    let encoder = "--format mkv --codec h264 --preset ultrafast --threads 1";
+    let films = "--include *.* --keep-color never --drop-unsupported";
+    let args = &format!("{films} {encoder} --segment 3 --jobs 2");
     let whole = archive.batch("whole", args);
     assert_eq!(whole.code, 3, "{}", whole.stderr);
     let outcomes = |out: &str| -> Vec<String> {

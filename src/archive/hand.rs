@@ -23,6 +23,10 @@ use crate::{
 /// What comes of a hand: of which one, and what it tells; `None`: it has ended.
 pub type Letter = ((usize, u64), Option<Told>);
 
+/// The allocator hands out memory that is 0, all of it. x264 looks at memory that nobody has written to: at small sizes what
+/// it makes depends on what was there before, and a segment is to be the same whoever makes it, and after whatever.
+const CLEARED: &str = "glibc.malloc.perturb=255:glibc.malloc.tcache_count=0";
+
 /// How long a process may take to end after its last word.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -49,6 +53,7 @@ impl Hand {
         let threads = settings.threads.to_string();
         let mut child = Command::new(program)
             .args(["job", "--threads", &threads])
+            .env("GLIBC_TUNABLES", CLEARED)
             // Ctrl-C on the terminal is for the worker, which decides what becomes of its jobs.
             .process_group(0)
             .stdin(Stdio::piped())

@@ -56,7 +56,6 @@ fn parts_are_what_they_are_in_the_whole_film() {
             true,
         ),
         ("mpeg2.ts", "-c:v mpeg2video -g 12 -bf 2 -q:v 4", true),
-        ("mpeg2.mpg", "-c:v mpeg2video -g 12 -bf 2 -q:v 4", false),
         (
             "hevc.mp4",
             "-c:v libx265 -x265-params log-level=none:keyint=25:open-gop=1",
@@ -75,6 +74,8 @@ fn parts_are_what_they_are_in_the_whole_film() {
         ("stills.avi", "-c:v mjpeg -q:v 5", true),
         ("one.mp4", "-c:v libx264 -g 1000", false),
         ("raw.h264", "-c:v libx264 -g 25", false),
+        // Only some of its pictures have times.
+        ("mpeg2.mpg", "-c:v mpeg2video -g 12 -bf 2 -q:v 4", false),
     ];
     for (name, args, apart) in kinds {
         let path = draw(folder.path(), name, args);
@@ -90,6 +91,9 @@ fn parts_are_what_they_are_in_the_whole_film() {
             scan.tried
         );
         assert_eq!(segments.len() > 2, apart, "{name}: {:?}", scan.refusal());
+        if !apart {
+            continue;
+        }
         let kept: u64 = segments.iter().map(|s| s.frames).sum();
         assert_eq!(kept, whole.len() as u64, "{name}");
         let mut begun = 0;
