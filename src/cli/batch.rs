@@ -169,8 +169,16 @@ impl BatchArgs {
             board.show(event)
         });
         board.done();
-        let mut summary = summary?;
-        let page = self.report(&options, &state, &mut summary)?;
+        let mut summary = summary.map_err(|e| match room::is_full(&e.to_string()) {
+            true => Error::Unfinished(format!("{e}: the same command goes on")),
+            false => e,
+        })?;
+        let page = match self.report(&options, &state, &mut summary) {
+            Ok(page) => format!("see {}", shown(page)),
+            // There may be no room for it, which is why the work has stopped.
+            Err(e) if summary.stopped.is_some() => e.to_string(),
+            Err(e) => return Err(e),
+        };
         ui.detail(format_args!(
             "{} operations on the state",
             state.operations()
@@ -311,7 +319,7 @@ impl BatchArgs {
     }
 
     /// The last line says it all, in a log file too.
-    fn tell_summary(&self, summary: &Summary, found: &Found, page: &Path, ui: &Ui) -> Result<()> {
+    fn tell_summary(&self, summary: &Summary, found: &Found, page: &str, ui: &Ui) -> Result<()> {
         let tally = &summary.tally;
         let mut words = format!("{} films coloured", tally.done);
         for (count, what) in [
@@ -325,7 +333,7 @@ impl BatchArgs {
                 words += &format!(", {count} {what}");
             }
         }
-        ui.say(format_args!("{words}; see {}", shown(page)));
+        ui.say(format_args!("{words}; {page}"));
         if let Some(why) = summary
             .stopped
             .as_ref()

@@ -257,7 +257,12 @@ impl Worker<'_> {
         }
     }
 
-    pub(super) fn set_outcome(&self, at: usize, digest: &Digest, outcome: Outcome) -> Result<()> {
+    pub(super) fn set_outcome(
+        &mut self,
+        at: usize,
+        digest: &Digest,
+        outcome: Outcome,
+    ) -> Result<()> {
         let item = &self.items[at];
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let record = Record {
@@ -271,7 +276,9 @@ impl Worker<'_> {
             finished: now.as_secs(),
             worker: self.state.worker().to_owned(),
         };
-        self.state.set_record(&key(&item.source), &record)
+        self.state.set_record(&key(&item.source), &record)?;
+        self.records.insert(at, record);
+        Ok(())
     }
 
     pub(super) fn over(&mut self, at: usize, over: Over) {
