@@ -162,7 +162,7 @@ impl BatchArgs {
             found.items.len(),
             options.jobs,
             options.settings.threads,
-            options.memory / options.jobs as u64 >> 20
+            (options.memory / options.jobs as u64) >> 20
         ));
         let mut board = Board::new(*ui, options.jobs);
         let summary = worker::run(&options, &found, &state, &controls, &mut |event| {

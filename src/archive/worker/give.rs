@@ -1,6 +1,6 @@
 //! Work for a job, and the process that does it.
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{fs, time::Instant};
 
 use super::{Event, Unit, Work, Worker, marker};
 use crate::{
@@ -68,11 +68,8 @@ impl Worker<'_> {
                 );
                 (Task::Segment(film.clone(), plan, number), told)
             }
-            (Unit::Join, Some(plan)) => match self.joined(at, &key, plan)? {
-                Some((plan, paths, end)) => {
-                    let task = Task::Join(film.clone(), plan, paths, end);
-                    (task, format!("{}, joining", item.source))
-                }
+            (Unit::Join, Some(plan)) => match self.joining(at, &film, plan)? {
+                Some(task) => (task, format!("{}, joining", item.source)),
                 // A segment turned out to be damaged: it is done anew.
                 None => {
                     self.queue.push_front(at);
@@ -98,13 +95,14 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// The segments of a film that are all there, and where the last frame ends; `None` where one is not what was written.
-    pub(super) fn joined(
+    /// The joining of a film's segments; `None` where one is not what was written, and is to be done anew.
+    pub(super) fn joining(
         &mut self,
         at: usize,
-        key: &str,
+        film: &Film,
         plan: Box<Plan>,
-    ) -> Result<Option<(Box<Plan>, Vec<PathBuf>, i64)>> {
+    ) -> Result<Option<Task>> {
+        let key = &key(&self.items[at].source);
         let (mut paths, mut end, mut whole) = (Vec::new(), 0, true);
         for number in 0..plan.segments.len() {
             let piece = self.state.of_film::<Piece>(key, &marker(number))?;
@@ -122,6 +120,6 @@ impl Worker<'_> {
                 }
             }
         }
-        Ok(whole.then_some((plan, paths, end)))
+        Ok(whole.then(|| Task::Join(film.clone(), plan, paths, end)))
     }
 }
