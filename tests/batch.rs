@@ -263,7 +263,7 @@ fn a_film_of_segments_is_what_colorize_makes_of_it() {
         let least = match source {
             "short.avi" => 1,
             "reel/tape.ts" => 2,
-            _ => 4,
+            _ => 3,
         };
         assert!(
             done.segments >= least,
@@ -312,7 +312,7 @@ fn a_worker_that_is_killed_at_any_moment_loses_no_more_than_a_segment() {
     let (mut dice, mut kills, mut round) = (Dice(7), 0, 0);
     while kills < KILLS {
         let out = format!("killed-{round}");
-        let (killed, last) = killed_again_and_again(|| archive.start(&out, args), &mut dice, 900);
+        let (killed, last) = killed_again_and_again(|| archive.start(&out, args), &mut dice, 600);
         last.ok();
         (kills, round) = (kills + killed, round + 1);
         archive.is_whole(&out, REELS.len());

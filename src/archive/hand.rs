@@ -52,6 +52,7 @@ impl Hand {
             |e: std::io::Error| Error::internal("job", format!("cannot start a process: {e}"));
         let threads = settings.threads.to_string();
         let mut child = Command::new(program)
+            .arg0("autochrome")
             .args(["job", "--threads", &threads])
             .env("GLIBC_TUNABLES", CLEARED)
             // Ctrl-C on the terminal is for the worker, which decides what becomes of its jobs.

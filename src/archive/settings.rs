@@ -59,9 +59,13 @@ impl Settings {
         Ok(checkpoint::digest(&words))
     }
 
-    /// Threads of the encoder, of which some always wait: as many as x264 takes by itself.
+    /// Threads of the encoder, of which some always wait: as many as x264 takes by itself. A job of one thread has one here
+    /// too: then x264 makes the same of the same pictures, always.
     pub fn encoder_threads(&self) -> usize {
-        (3 * self.threads).div_ceil(2)
+        match self.threads {
+            1 => 1,
+            threads => (3 * threads).div_ceil(2),
+        }
     }
 
     /// How a result is written, by an encoder of so many threads.

@@ -232,7 +232,7 @@ impl BatchArgs {
             root,
             output,
             settings: self.settings(threads),
-            program: std::env::current_exe().map_err(|e| Error::internal("batch", e))?,
+            program: program()?,
             jobs,
             memory,
             shard: self.shard,
@@ -352,6 +352,15 @@ impl BatchArgs {
             None => Ok(()),
             Some(first) => Err(Error::Several(Box::new(first))),
         }
+    }
+}
+
+/// This very program, though another version may have taken its name since.
+fn program() -> Result<PathBuf> {
+    let own = PathBuf::from("/proc/self/exe");
+    match own.exists() {
+        true => Ok(own),
+        false => std::env::current_exe().map_err(|e| Error::internal("batch", e)),
     }
 }
 
