@@ -1,6 +1,6 @@
 //! Note: what follows from how a run colours, for those who keep its results.
 
-use super::{Options, keep};
+use super::{KeepColor, Options, keep};
 use crate::{error::Result, temporal};
 
 impl Options {
@@ -28,7 +28,8 @@ impl Options {
         let row = temporal::by_name(&self.temporal)?;
         let (back, ahead) = (row.make)(interval, self.pace).reach();
         // A verdict on the film's own colours looks at key frames, of which every interval has one.
-        let keeps = (row.interval)(interval).map_or(0, |interval| keep::FRAMES * interval);
+        let keys = (row.interval)(interval).filter(|_| self.keep_color != KeepColor::Never);
+        let keeps = keys.map_or(0, |interval| keep::FRAMES * interval);
         Ok((back + keeps, ahead))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{Over, PLAN, Pick, Unit, Worker, Written, marker};
+use super::{Event, Over, PLAN, Pick, Unit, Worker, Written, marker};
 use crate::{
     archive::{
         job,
@@ -32,6 +32,7 @@ impl Worker<'_> {
         };
         // Somebody may have done it just before.
         let now = self.state.record(&key)?;
+        self.records.extend(now.clone().map(|record| (at, record)));
         if now != record
             && let Some(pick) = self.judge(at, &digest, now.as_ref())?
         {
@@ -82,8 +83,10 @@ impl Worker<'_> {
             .filter(|r| r.digest == digest && r.settings == self.settings);
         match known.map(|r| &r.outcome) {
             Some(Outcome::Publishing(done)) if self.is_published(&key, done, &target) => {
-                self.set_outcome(at, &digest, Outcome::Done(done.clone()))?;
+                let outcome = Outcome::Done(done.clone());
+                self.set_outcome(at, &digest, outcome.clone())?;
                 self.state.end_film(&key);
+                (self.tell)(Event::Over(&item.source, &outcome));
                 return Ok(Pick::Over(Over::Done));
             }
             // It goes on with what there is of it.
