@@ -185,16 +185,17 @@ impl Job {
         if let Some(why) = self.in_color(&source)? {
             return Ok(Told::Skip(why));
         }
-        let seconds = source.info().video.duration.unwrap_or(0.);
-        if seconds >= 1.5 * self.settings.segment
-            && self.output_for(film, &source)?.takes_segments()
-        {
+        let seconds = source.info().video.duration;
+        let is_long = seconds.is_none_or(|seconds| seconds >= 1.5 * self.settings.segment);
+        let mut why = None;
+        if is_long && self.output_for(film, &source)?.takes_segments() {
             let plan = self.plan(film)?;
             if plan.segments.len() > 1 {
                 return Ok(Told::Split(Box::new(plan)));
             }
+            why = plan.whole;
         }
-        self.whole(film, source)
+        self.whole(film, source, why)
     }
 
     /// What would be written of the film, to see whether it can be.
@@ -218,12 +219,14 @@ impl Job {
         })
     }
 
-    fn whole(&mut self, film: &Film, source: Source) -> Result<Told> {
+    /// In one go, and why, where the film is long.
+    fn whole(&mut self, film: &Film, source: Source, why: Option<String>) -> Result<Told> {
         let since = Instant::now();
         let sink = self.output_for(film, &source)?;
         let sheet = sheet(film, &source)?;
         let video = source.info().video.clone();
-        let warnings = sink.messages().to_vec();
+        let mut warnings = sink.messages().to_vec();
+        warnings.extend(why.map(|why| format!("coloured in one go, for {why}")));
         let sinks = vec![Box::new(sink) as Box<dyn Sink>, sheet];
         let (report, end) = self.run(source, sinks, video.frames.unwrap_or(0))?;
         let mut piece = self.piece(&report, &video, end)?;
