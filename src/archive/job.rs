@@ -56,6 +56,8 @@ pub fn work() -> Result<()> {
     let settings = serde_json::from_str(&settings).map_err(|e| Error::internal("job", e))?;
     let mut job = match Job::new(settings) {
         Ok(job) => job,
+        // Whoever hears of it knows which model it is.
+        Err(Error::Model { why, .. }) => return tell(&Told::Failed(5, why)),
         Err(e) => return tell(&Told::Failed(e.exit_code(), e.to_string())),
     };
     tell(&job.ready())?;

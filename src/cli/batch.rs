@@ -186,13 +186,10 @@ impl BatchArgs {
         self.tell_summary(&summary, &found, &page, ui)
     }
 
-    /// The output folder, made where it is missing, by its full name.
+    /// The output folder by its full name.
     fn folder(&self) -> Result<PathBuf> {
-        let refused = |e: std::io::Error| Error::output(shown(&self.output), io_sentence(&e));
-        if !self.dry_run {
-            std::fs::create_dir_all(&self.output).map_err(refused)?;
-        }
-        std::path::absolute(&self.output).map_err(refused)
+        let full = std::path::absolute(&self.output);
+        full.map_err(|e| Error::output(shown(&self.output), io_sentence(&e)))
     }
 
     fn walk(&self, output: &Path) -> Walk {

@@ -74,11 +74,6 @@ impl Scan {
         })
     }
 
-    /// Frames, by their packets.
-    pub fn frames(&self) -> u64 {
-        self.packets.len() as u64
-    }
-
     /// Why the film can only be decoded in one go, where that is so.
     pub fn refusal(&self) -> Option<&'static str> {
         self.refusal
