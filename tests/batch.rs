@@ -84,7 +84,11 @@ fn a_tree_is_mirrored_and_only_what_changes_is_done_again() {
     ] {
         assert!(said.contains(word), "no {word:?} in {said}");
     }
-    assert!(!archive.path("out").exists(), "a dry run writes nothing");
+    archive
+        .batch("out", "--codec nonsense")
+        .fails(2, &["nonsense", "h264"]);
+    let nothing = !archive.path("out").exists();
+    assert!(nothing, "a dry run and a wrong codec write nothing");
     fs::write(archive.path("list.txt"), "# mine\nb.mp4\n1950s/c.avi\n").expect("a list");
     let list = format!("--list {}", archive.path("list.txt").display());
     for (args, count) in [
@@ -143,11 +147,11 @@ fn a_tree_is_mirrored_and_only_what_changes_is_done_again() {
     touched
         .set_modified(SystemTime::now() - Duration::from_secs(99))
         .expect("another time");
-    again("", "1 films coloured, 3 done before", 3);
+    again("", "1 film coloured, 3 done before", 3);
     archive.gray("b.mp4", "160x120", 1, "-c:v libx264 -crf 35");
-    again("", "1 films coloured, 3 done before", 2);
+    again("", "1 film coloured, 3 done before", 2);
     fs::remove_file(out.join("1950s/c.avi.mkv")).expect("a result");
-    again("", "1 films coloured, 3 done before", 1);
+    again("", "1 film coloured, 3 done before", 1);
     again("--crf 30", "4 films coloured", 0);
     archive.is_whole("out", 4);
 
@@ -177,7 +181,7 @@ fn a_film_in_colour_is_left_out_unless_asked_for() {
     archive.gray("gray.mkv", "160x120", 2, "-c:v libx264");
     let run = archive.batch("out", "").ok();
     for words in [
-        "1 films coloured, 1 left out",
+        "1 film coloured, 1 left out",
         "colour.mkv: left out: it is in colour already",
     ] {
         assert!(run.stderr.contains(words), "no {words:?} in {}", run.stderr);
@@ -537,7 +541,7 @@ fn a_segment_whose_job_dies_is_tried_once_more() {
         let victims = worker.jobs();
         signal(victims[0], "KILL");
         let run = worker.end().ok();
-        let words = ["it is tried once more", "1 films coloured; see"];
+        let words = ["it is tried once more", "1 film coloured; see"];
         assert!(
             words.iter().all(|words| run.stderr.contains(words)),
             "{}",
@@ -572,7 +576,7 @@ fn a_job_that_stands_still_is_ended() {
     let run = worker.end();
     assert_eq!(run.code, 3, "{}", run.stderr);
     assert!(
-        run.stderr.contains("1 films coloured, 1 failed; see"),
+        run.stderr.contains("1 film coloured, 1 failed; see"),
         "{}",
         run.stderr
     );
@@ -600,7 +604,7 @@ fn a_job_that_wants_more_than_its_share_of_memory_is_ended() {
     let run = archive.batch("out", "--memory 257M");
     assert_ne!(run.code, 0, "{}", run.stderr);
     assert!(
-        run.stderr.contains("1 films coloured, 1 failed; see"),
+        run.stderr.contains("1 film coloured, 1 failed; see"),
         "{}",
         run.stderr
     );
@@ -644,7 +648,7 @@ fn one_signal_keeps_what_ends_soon_and_two_keep_what_is_done() {
         );
         assert_eq!(run.code, 75, "{}", run.stderr);
         for words in [
-            "it was asked to stop: 1 films are left",
+            "it was asked to stop: 1 film left",
             "the same command goes on",
             "1 still to be done",
         ] {

@@ -158,8 +158,8 @@ impl BatchArgs {
         let lease = Duration::from_secs_f64(self.lease.max(1.));
         let state = State::open(&options.output, lease)?;
         ui.say(format_args!(
-            "{} films; {} at once, each with {} threads and at most {} MiB of memory",
-            found.items.len(),
+            "{}; {} at once, each with {} threads and at most {} MiB of memory",
+            films(found.items.len()),
             options.jobs,
             options.settings.threads,
             (options.memory / options.jobs as u64) >> 20
@@ -278,10 +278,10 @@ impl BatchArgs {
             ui.warn(format_args!("{source}: {why}"));
         }
         super::ui::answer(format!(
-            "{} films to colour: {} of film, {} frames, {}\n\
+            "{} to colour: {} of film, {} frames, {}\n\
              {} are done and unchanged, {} left out, {} failed before\n\
              about {} with {} at once, and about {} on the disk ({} are free)",
-            outlook.films,
+            films(outlook.films),
             HumanDuration(Duration::from_secs_f64(outlook.seconds)),
             outlook.frames,
             indicatif::HumanBytes(outlook.bytes),
@@ -318,7 +318,7 @@ impl BatchArgs {
     /// The last line says it all, in a log file too.
     fn tell_summary(&self, summary: &Summary, found: &Found, page: &str, ui: &Ui) -> Result<()> {
         let tally = &summary.tally;
-        let mut words = format!("{} films coloured", tally.done);
+        let mut words = format!("{} coloured", films(tally.done));
         for (count, what) in [
             (tally.before, "done before"),
             (tally.skipped, "left out"),
@@ -337,8 +337,8 @@ impl BatchArgs {
             .filter(|_| !summary.waiting.is_empty())
         {
             return Err(Error::Unfinished(format!(
-                "{why}: {} films are left; the same command goes on",
-                summary.waiting.len()
+                "{why}: {} left; the same command goes on",
+                films(summary.waiting.len())
             )));
         }
         let failed = summary.failure.iter();
@@ -350,6 +350,11 @@ impl BatchArgs {
             Some(first) => Err(Error::Several(Box::new(first))),
         }
     }
+}
+
+/// "1 film", "2 films".
+fn films(count: usize) -> String {
+    format!("{count} film{}", if count == 1 { "" } else { "s" })
 }
 
 /// This very program, though another version may have taken its name since.

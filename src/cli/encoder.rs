@@ -11,7 +11,7 @@ pub struct EncoderArgs {
     pub format: Option<String>,
     /// h264, hevc, av1, vp9, prores, ffv1 or any FFmpeg encoder [default: by container and depth, near lossless;
     /// live: h264 without delay]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = crate::media::codec_name)]
     pub codec: Option<String>,
     /// Constant quality in the encoder's own units; smaller is better and larger
     #[arg(long, value_name = "N")]

@@ -296,8 +296,8 @@ fn holds(target: &Target, codec: &str) -> bool {
         .any(|encoder| target.surely_holds(encoder.id()))
 }
 
-/// The encoders of a name, best first: a codec of the table, or FFmpeg's own name.
-pub(super) fn candidates(wanted: &Wanted, name: &str) -> Result<Vec<(Row, ffmpeg::Codec)>> {
+/// The encoders of a name, best first: a codec of the table, or FFmpeg's own name. None of them, and why: a sentence.
+pub(super) fn candidates(name: &str) -> std::result::Result<Vec<(Row, ffmpeg::Codec)>, String> {
     let named: Vec<_> = ROWS.iter().filter(|row| row.codec == name).collect();
     if !named.is_empty() {
         let built =
@@ -306,13 +306,21 @@ pub(super) fn candidates(wanted: &Wanted, name: &str) -> Result<Vec<(Row, ffmpeg
     }
     let codec = ffmpeg::encoder::find_by_name(name).filter(|codec| codec.is_video());
     let codec = codec.ok_or_else(|| {
-        wanted.refuse(format!(
+        format!(
             "there is no video encoder '{name}'; use one of {}, or a name that `ffmpeg -encoders` lists",
             codec_names()
-        ))
+        )
     })?;
     let row = ROWS.iter().find(|row| row.encoder == name).copied();
     Ok(vec![(row.unwrap_or_else(|| guessed(&codec)), codec)])
+}
+
+/// The name of a codec that can be asked for, known before any film is opened.
+///
+/// # Errors
+/// A sentence with the names that can.
+pub fn codec_name(name: &str) -> std::result::Result<String, String> {
+    candidates(name).map(|_| name.to_owned())
 }
 
 fn codec_names() -> String {

@@ -49,7 +49,7 @@ pub(super) fn open(wanted: &Wanted) -> Result<Opened> {
         None => default_codec(wanted)?,
     };
     let mut first_error = None;
-    for (row, codec) in candidates(wanted, &name)? {
+    for (row, codec) in candidates(&name).map_err(|why| wanted.refuse(why))? {
         match Attempt::new(wanted, row, codec).and_then(Attempt::open) {
             Ok(mut opened) => {
                 if let Some(e) = first_error {

@@ -44,6 +44,7 @@ mod timeline;
 mod drawn;
 
 pub use beside::BesideSink;
+pub use codecs::codec_name;
 pub use compare::{
     Agreement, Comparison, Films, Luma, Moment, Reading, Times, Track, compare, read_through,
 };

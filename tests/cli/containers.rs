@@ -91,7 +91,7 @@ fn encoders_go_by_short_or_full_names() {
         let output = lab.path(name);
         let done = gray(&source, &output, &format!("--force --codec {codec}"));
         if expected == "error" {
-            done.fails(4, &[codec]);
+            done.fails(2, &[codec, "ffmpeg -encoders"]);
             continue;
         }
         done.ok();
